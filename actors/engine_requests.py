@@ -1,0 +1,161 @@
+"""Rows of a request table as vLLM prompts, and vLLM's outputs as a Trace table. Pure: no engine, no Ray."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+import pyarrow as pa
+from PIL import Image
+
+from residency.platform.arrow_tables import SCHEMAS
+from residency.platform.errors import BadInputError, DataError, ModelError
+from residency.platform.media_store import decode_image
+from residency.platform.prompts import prompt_hash
+from residency.platform.records import PolicyVersion, Trace, short_hash
+from residency.platform.sampling import SamplingConfig
+
+if TYPE_CHECKING:
+    from vllm.outputs import RequestOutput
+
+REQUEST_SCHEMA = pa.schema(
+    [
+        ("item_id", pa.string()),
+        ("prompt", pa.string()),  # what render_prompt made
+        ("media", pa.list_(pa.string())),  # SHA-256 of each image, in order
+        ("prompt_mode", pa.string()),
+        ("num_samples", pa.int32()),
+        ("seed", pa.int64()),  # sample k is drawn with seed + k
+    ]
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Request:
+    """One row of a request table."""
+
+    item_id: str
+    prompt: str
+    media: tuple[str, ...]
+    prompt_mode: str
+    num_samples: int
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sampled:
+    """What the engine made of one request, and which weights did."""
+
+    request: Request
+    output: "RequestOutput"
+    version: PolicyVersion
+    label: str
+    seconds: float
+
+
+def read_requests(table: pa.Table, sampling: SamplingConfig) -> list[Request]:
+    """The table's rows; BadInputError where columns are missing or a greedy request wants several samples."""
+    absent = [name for name in REQUEST_SCHEMA.names if name not in table.column_names]
+    if absent:
+        raise BadInputError(f"request table without the columns {absent}", f"the columns {REQUEST_SCHEMA.names}")
+    rows = [
+        Request(**{**row, "media": tuple(row["media"] or ())}) for row in table.select(REQUEST_SCHEMA.names).to_pylist()
+    ]
+    for row in rows:
+        if row.num_samples < 1 or (sampling.greedy and row.num_samples > 1):
+            raise BadInputError(
+                f"item {row.item_id} asks for {row.num_samples} samples at temperature {sampling.temperature:g}",
+                "1 or more; exactly 1 at temperature 0, where all would be the same",
+                "set num_samples to 1, or a temperature above 0",
+            )
+    return rows
+
+
+class MediaShelf:
+    """Images by hash, from one media table whose buffers stay where Arrow put them."""
+
+    def __init__(self, media: pa.Table | None) -> None:
+        self._png: pa.ChunkedArray | None = None if media is None else media.column("png")
+        hashes = [] if media is None else media.column("hash").to_pylist()
+        self._rows: Mapping[str, int] = {digest: row for row, digest in enumerate(hashes)}
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def image(self, digest: str) -> Image.Image:
+        """The decoded RGB image; DataError where the table lacks it."""
+        if self._png is None or digest not in self._rows:
+            raise DataError(
+                f"image {digest[:12]}… is not among the {len(self)} images that were loaded",
+                "every image of a request in the media table",
+                "call load_media with a table that holds it",
+            )
+        return decode_image(self._png[self._rows[digest]].as_py(), f"image {digest[:12]}…")
+
+
+def chat_renderer(tokenizer: Any) -> Callable[[Request], str]:
+    """A function from request to chat text: images first, then the prompt, then the opening of the answer."""
+    if not getattr(tokenizer, "chat_template", None):
+        raise ModelError(
+            "the model's tokenizer has no chat template",
+            "a chat_template.jinja in the model folder",
+            "copy it from the instruct version of the model",
+        )
+
+    def render(request: Request) -> str:
+        content: list[dict[str, str]] = [{"type": "image"} for _ in request.media]
+        content.append({"type": "text", "text": request.prompt})
+        message = {"role": "user", "content": content}
+        return cast(str, tokenizer.apply_chat_template([message], tokenize=False, add_generation_prompt=True))
+
+    return render
+
+
+def to_prompt(request: Request, chat: str, shelf: MediaShelf, version: PolicyVersion) -> dict[str, Any]:
+    """vLLM's input. The salt keeps prefixes of other weights out; the hashes name the images in vLLM's caches."""
+    prompt: dict[str, Any] = {"prompt": chat, "cache_salt": str(version)}
+    if request.media:
+        prompt["multi_modal_data"] = {"image": [shelf.image(digest) for digest in request.media]}
+        prompt["multi_modal_uuids"] = {"image": list(request.media)}
+    return prompt
+
+
+def trace_id(request: Request, sampling: SamplingConfig, label: str, version: PolicyVersion, sample_index: int) -> str:
+    """Differs wherever the prompt, the images, the weights, the way of sampling or the seed differ."""
+    return short_hash(
+        request.item_id,
+        prompt_hash(request.prompt),
+        *request.media,
+        label,
+        str(version),
+        repr(sampling),
+        str(request.seed),
+        str(sample_index),
+    )
+
+
+def to_trace_table(rows: Sequence[Sampled], sampling: SamplingConfig, role: str, tokenizer: Any) -> pa.Table:
+    """The Trace table, ordered by request, then by sample. Columns are built directly: a record a trace costs time."""
+    columns: dict[str, list[Any]] = {name: [] for name in SCHEMAS[Trace].names}
+    for row in rows:
+        request, hashed = row.request, prompt_hash(row.request.prompt)
+        for completion in row.output.outputs:
+            token_ids = list(completion.token_ids)
+            columns["id"].append(trace_id(request, sampling, row.label, row.version, completion.index))
+            columns["item_id"].append(request.item_id)
+            columns["role"].append(role)
+            columns["model"].append(row.label)
+            columns["prompt_mode"].append(request.prompt_mode)
+            columns["prompt_hash"].append(hashed)
+            columns["seed"].append(request.seed)
+            columns["sample_index"].append(completion.index)
+            columns["prompt_token_ids"].append(row.output.prompt_token_ids)
+            columns["token_ids"].append(token_ids)
+            columns["logprobs"].append(cast(Any, completion.logprobs).logprobs)  # FlatLogprobs: one list of floats
+            columns["policy_versions"].append([row.version.packed] * len(token_ids))
+            columns["finish_reason"].append(completion.finish_reason or "abort")
+            columns["seconds"].append(row.seconds)
+    columns["text"] = tokenizer.batch_decode(
+        columns["token_ids"], skip_special_tokens=True, clean_up_tokenization_spaces=False
+    )
+    schema = SCHEMAS[Trace]
+    return pa.Table.from_arrays([pa.array(columns[field.name], type=field.type) for field in schema], schema=schema)

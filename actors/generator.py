@@ -1,0 +1,85 @@
+"""The generator: prompts in, an Arrow table of traces out. A thin actor around one vLLM engine."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import ray
+
+from residency.actors.engine_config import EngineConfig, EngineHealth, engine_environment
+from residency.actors.engine_requests import MediaShelf
+from residency.actors.vllm_engine import VllmEngine
+from residency.platform.profiles import GeneratorConfig
+from residency.platform.records import PolicyVersion
+from residency.platform.sampling import SamplingConfig
+from residency.training.weight_buckets import WeightsManifest
+from residency.training.weights_echo import WeightsEcho
+
+MAX_CONCURRENCY = 8  # calls at once: several batches, an update, and health beside them
+
+
+class GeneratorActor:
+    """Runs with ``max_concurrency`` above 1 (see ``start_generator``), so that health answers while it generates."""
+
+    def __init__(self, model_dir: str, config: EngineConfig, version: PolicyVersion, label: str, role: str) -> None:
+        self._engine = VllmEngine(Path(model_dir), config, version=version, label=label, role=role)
+        self._shelf = MediaShelf(None)
+
+    def generate(self, requests: pa.Table, sampling: SamplingConfig) -> pa.Table:
+        """Requests (``engine_requests.REQUEST_SCHEMA``) → Trace table, ordered by request, then by sample."""
+        return self._engine.generate(requests, sampling, self._shelf)
+
+    def update_weights(self, manifest: WeightsManifest, bucket_refs: "Sequence[ray.ObjectRef[Any]]") -> WeightsEcho:
+        """Pull, verify and swap; WeightUpdateError where refused (the old weights go on serving)."""
+        return self._engine.update_weights(manifest, bucket_refs)
+
+    def load_media(self, media: pa.Table) -> int:
+        """Set the media table (``media_store.MEDIA_SCHEMA``; pass its reference); the number of images."""
+        self._shelf = MediaShelf(media)
+        return len(self._shelf)
+
+    def policy_version(self) -> PolicyVersion:
+        """The weights that answer the next request."""
+        return self._engine.version
+
+    def health(self) -> EngineHealth:
+        """At once, also while it generates or takes weights."""
+        return self._engine.health()
+
+    def close(self) -> None:
+        """Stop the engine; the actor then only says that it is closed."""
+        self._engine.close()
+
+
+def start_generator(
+    model_dir: Path,
+    config: EngineConfig,
+    *,
+    placement: GeneratorConfig | None = None,
+    version: PolicyVersion | None = None,
+    label: str = "base",
+    role: str = "policy",
+    **options: Any,
+) -> Any:
+    """Handle of a new generator; its engine is up when ``health`` first answers.
+
+    ``placement`` gives CPUs, GPUs and labels; ``options`` are further Ray actor options and override them.
+    """
+    placed: dict[str, Any] = {}
+    if placement is not None:
+        placed = {"num_cpus": placement.cpus, "num_gpus": placement.gpus}
+        if placement.labels:
+            placed["label_selector"] = placement.labels
+    return (
+        ray.remote(GeneratorActor)
+        .options(
+            **{
+                "max_concurrency": MAX_CONCURRENCY,
+                "runtime_env": {"env_vars": engine_environment(config.threads)},
+                **placed,
+                **options,
+            }
+        )
+        .remote(str(model_dir), config, version or PolicyVersion(incarnation=0, step=0), label, role)
+    )

@@ -1,0 +1,104 @@
+"""One DeepSpeed rank as a Ray actor: a thin shell around ``training.deepspeed_engine``."""
+
+import socket
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import ray
+
+from residency.platform.errors import RoleError
+from residency.platform.recipe import OptimizerConfig
+from residency.platform.records import PolicyVersion
+from residency.training.batch_stats import BatchStats, StepStats
+from residency.training.deepspeed_config import EngineSettings
+from residency.training.losses import LossConfig
+from residency.training.rank_address import RankAddress
+from residency.training.weight_buckets import BucketSpec, WeightsManifest, pack_bucket
+
+
+class LearnerActor:
+    """A rank. Its verbs are collective: the group calls each on all ranks, or they would wait for each other.
+
+    torch and DeepSpeed are imported when the rank joins, after its environment stands.
+    """
+
+    def __init__(self, model_dir: str, settings: EngineSettings, incarnation: int) -> None:
+        self._model_dir, self._settings, self._incarnation = Path(model_dir), settings, incarnation
+        self._engine: Any = None
+        self._staging: np.ndarray | None = None
+
+    def forward_backward(self, batch: pa.Table, rows: Sequence[int] | None, loss: LossConfig) -> BatchStats:
+        """Add this rank's share of the batch's gradient."""
+        return self._started().forward_backward(batch, rows, loss)
+
+    def optim_step(self) -> StepStats:
+        """One optimizer step; the policy version counts it."""
+        return self._started().optim_step()
+
+    def save_checkpoint(self, out: str, with_optimizer: bool = False) -> str:
+        """Write the weights as a Hugging Face folder."""
+        return str(self._started().save_checkpoint(Path(out), with_optimizer))
+
+    def load_checkpoint(
+        self,
+        model_dir: str,
+        optimizer: OptimizerConfig | None = None,
+        total_steps: int | None = None,
+        incarnation: int | None = None,
+    ) -> PolicyVersion:
+        """Go on from a folder's weights with a fresh optimizer: a new incarnation, because steps count from 0 again."""
+        self._started().load_checkpoint(Path(model_dir), optimizer, total_steps)
+        self._incarnation = self._incarnation + 1 if incarnation is None else incarnation
+        return self.policy_version()
+
+    def publish_weights(self, label: str) -> Iterator[np.ndarray | WeightsManifest]:
+        """Rank 0 yields the weights as buckets (uint8), then their manifest; the other ranks only help to gather.
+
+        The staging buffer is used again for every bucket: yielding copies it into the object store. Called by the
+        publisher, who thereby owns the buckets.
+        """
+        specs: list[BucketSpec] = []
+        engine = self._started()
+        for tensors in engine.gather_weights():
+            if engine.address.rank == 0:
+                spec, buffer = pack_bucket(tensors, self._staging)
+                if self._staging is None or self._staging.nbytes < buffer.nbytes:
+                    self._staging = buffer
+                specs.append(spec)
+                yield buffer
+        if engine.address.rank == 0:
+            yield WeightsManifest(version=self.policy_version(), label=label, buckets=tuple(specs))
+
+    def policy_version(self) -> PolicyVersion:
+        """(incarnation, optimizer step) of the weights that this rank holds."""
+        return PolicyVersion(incarnation=self._incarnation, step=self._started().step)
+
+    def close(self) -> None:
+        """Leave the process group."""
+        if self._engine is not None:
+            self._engine.close()
+            self._engine = None
+
+    def _started(self) -> Any:
+        if self._engine is None:
+            raise RoleError("this learner rank is not started", "a started group", "use LearnerGroup.start")
+        return self._engine
+
+
+def open_address(_: LearnerActor) -> tuple[str, int]:
+    """This node's address and a port that is free on it; run on rank 0's actor."""
+    host = ray.util.get_node_ip_address()
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        return host, int(probe.getsockname()[1])
+
+
+def join(actor: LearnerActor, address: RankAddress, media: pa.Table) -> None:
+    """Run on each rank's actor: join the process group and build the engine (collective)."""
+    from residency.training.deepspeed_engine import DeepSpeedEngine, join_process_group
+
+    join_process_group(address, actor._settings.deadline_seconds)
+    actor._engine = DeepSpeedEngine(actor._model_dir, actor._settings, address, media)

@@ -1,0 +1,185 @@
+"""The driver's handle on all learner ranks: each verb goes to every rank at once, with a deadline."""
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import ray
+
+from residency.actors.learner import LearnerActor, join, open_address
+from residency.platform.cluster import wait_for
+from residency.platform.errors import ResidencyError, RoleError
+from residency.platform.profiles import LearnerConfig
+from residency.platform.recipe import OptimizerConfig
+from residency.platform.records import PolicyVersion
+from residency.training.batch_stats import BatchStats, StepStats, add_stats
+from residency.training.deepspeed_config import EngineSettings
+from residency.training.losses import LossConfig
+from residency.training.rank_address import RankAddress
+from residency.training.weight_buckets import WeightsManifest
+
+CLOSE_SECONDS = 15.0
+
+
+def rank_environment(learner: LearnerConfig) -> dict[str, str]:
+    """Environment of a rank, standing before torch is imported in it."""
+    environment = {
+        "OMP_NUM_THREADS": str(learner.threads),
+        "MKL_NUM_THREADS": str(learner.threads),
+        "TOKENIZERS_PARALLELISM": "false",
+        "HF_HUB_OFFLINE": "1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    }
+    if not learner.gpus:
+        environment["DS_ACCELERATOR"] = "cpu"
+    return environment
+
+
+class LearnerGroup:
+    """Started by ``await LearnerGroup.start(…)``. After an error of a rank the group is of no more use: close it."""
+
+    def __init__(self, actors: Sequence[Any], deadline_seconds: float) -> None:
+        self._actors, self._deadline_seconds = list(actors), deadline_seconds
+        self._failed = False
+
+    @classmethod
+    async def start(
+        cls,
+        model_dir: Path,
+        learner: LearnerConfig,
+        dtype: Literal["float32", "bfloat16"],
+        optimizer: OptimizerConfig,
+        total_steps: int,
+        media_ref: "ray.ObjectRef[Any]",
+        seed: int,
+        deadline_seconds: float,
+        incarnation: int = 0,
+        trust_remote_code: bool = False,
+    ) -> Self:
+        """Place the rank actors, join them to a process group and build their engines.
+
+        ``media_ref`` is the media table in the object store. Raises RoleError or DeadlineError naming the rank; no
+        actor is left behind then.
+        """
+        settings = EngineSettings(
+            optimizer=optimizer,
+            total_steps=total_steps,
+            zero_stage=learner.zero_stage,
+            dtype=dtype,
+            micro_batch_tokens=learner.micro_batch_tokens,
+            activation_checkpointing=learner.activation_checkpointing,
+            threads=learner.threads,
+            seed=seed,
+            deadline_seconds=deadline_seconds,
+            trust_remote_code=trust_remote_code,
+        )
+        place: dict[str, Any] = {
+            "num_cpus": learner.cpus,
+            "num_gpus": learner.gpus,
+            "runtime_env": {"env_vars": rank_environment(learner)},
+        }
+        if learner.labels:
+            place["label_selector"] = dict(learner.labels)
+        remote: Any = ray.remote(LearnerActor)
+        actors = [remote.options(**place).remote(str(model_dir), settings, incarnation) for _ in range(learner.actors)]
+        group = cls(actors, deadline_seconds)
+        joined = False
+        try:
+            host, port = await wait_for(
+                actors[0].__ray_call__.remote(open_address), "learner rank 0", "starting", deadline_seconds
+            )
+            addresses = [
+                RankAddress(rank=rank, num_ranks=len(actors), host=host, port=port) for rank in range(len(actors))
+            ]
+            await group._gather(
+                [
+                    actor.__ray_call__.remote(join, address, media_ref)
+                    for actor, address in zip(actors, addresses, strict=True)
+                ],
+                "joining the group",
+            )
+            joined = True
+        finally:
+            if not joined:  # a failed or cancelled start leaves no actor
+                group._kill()
+        return group
+
+    @property
+    def num_ranks(self) -> int:
+        return len(self._actors)
+
+    async def forward_backward(
+        self, batch_ref: "ray.ObjectRef[Any]", rows: Sequence[int] | None, loss: LossConfig
+    ) -> BatchStats:
+        """Gradient of the batch in the object store (of its ``rows``, where given); sums over all ranks."""
+        parts: list[BatchStats] = await self._all("forward_backward", batch_ref, rows, loss)
+        return add_stats(parts, parallel=True)
+
+    async def optim_step(self) -> StepStats:
+        """One optimizer step on the gradients since the last."""
+        return (await self._all("optim_step"))[0]
+
+    async def save_checkpoint(self, out: Path, with_optimizer: bool = False) -> Path:
+        """Write the weights as a Hugging Face folder, aside and then renamed."""
+        await self._all("save_checkpoint", str(out), with_optimizer)
+        return out
+
+    async def load_checkpoint(
+        self,
+        model_dir: Path,
+        optimizer: OptimizerConfig | None = None,
+        total_steps: int | None = None,
+        incarnation: int | None = None,
+    ) -> PolicyVersion:
+        """Weights of a folder into the live processes, with a fresh optimizer and, where given, another schedule.
+
+        The version's incarnation is the one given, else the next, and its step is 0: no two weights share a version.
+        """
+        return (await self._all("load_checkpoint", str(model_dir), optimizer, total_steps, incarnation))[0]
+
+    async def publish_weights(self, publisher: Any, label: str) -> "tuple[WeightsManifest, list[ray.ObjectRef[Any]]]":
+        """Put the weights into the object store, owned by ``publisher`` (who then knows them as the latest)."""
+        published = publisher.collect.remote(self._actors, label, self._deadline_seconds)
+        return await wait_for(published, "the publisher", f"collecting the weights {label}", self._deadline_seconds)
+
+    async def policy_version(self) -> PolicyVersion:
+        """Version of the weights; raises RoleError where the ranks do not agree."""
+        versions: list[PolicyVersion] = await self._all("policy_version")
+        if len(set(versions)) > 1:
+            raise RoleError(f"the learner ranks hold the versions {[str(v) for v in versions]}", "one version")
+        return versions[0]
+
+    async def close(self) -> None:
+        """Leave the process group, then end the actors; after a failure at once, for ranks may wait for a lost one."""
+        if self._failed:
+            self._kill()
+            return
+        with contextlib.suppress(ResidencyError):  # a rank that died or hangs is ended below all the same
+            await self._gather([actor.close.remote() for actor in self._actors], "closing", CLOSE_SECONDS)
+        self._kill()
+
+    async def _all(self, verb: str, *arguments: Any) -> list[Any]:
+        return await self._gather([getattr(actor, verb).remote(*arguments) for actor in self._actors], verb)
+
+    async def _gather(self, refs: Sequence[Any], what: str, seconds: float | None = None) -> list[Any]:
+        """Answers of all ranks; the first rank that fails is named and the others are not waited for."""
+        deadline = self._deadline_seconds if seconds is None else seconds
+        tasks = [
+            asyncio.ensure_future(wait_for(ref, f"learner rank {rank}", what, deadline))
+            for rank, ref in enumerate(refs)
+        ]
+        answered = False
+        try:
+            answers = await asyncio.gather(*tasks)
+            answered = True
+        finally:
+            self._failed = not answered
+            for task in tasks:
+                task.cancel()
+        return answers
+
+    def _kill(self) -> None:
+        for actor in self._actors:
+            ray.kill(actor)

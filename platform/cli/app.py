@@ -1,0 +1,53 @@
+"""The command line: one file a command; exit 0 done, 1 failed, 2 bad input."""
+
+import sys
+
+import typer
+from rich.markup import escape
+
+from residency.platform.cli.check_command import check_command
+from residency.platform.cli.demo_command import demo_command
+from residency.platform.cli.import_command import import_command
+from residency.platform.cli.run_command import (
+    evaluate_command,
+    rl_command,
+    run_command,
+    sft_command,
+    synthesize_command,
+)
+from residency.platform.cli.screen import console
+from residency.platform.cli.serve_command import serve_command
+from residency.platform.cli.verify_command import verify_command
+from residency.platform.cluster import prepare_environment
+from residency.platform.errors import ResidencyError
+
+app = typer.Typer(
+    name="residency",
+    help="Multimodal medical models do their residency: synthesize, fine-tune, reinforce, evaluate, serve.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+app.command("demo")(demo_command)
+app.command("run")(run_command)
+app.command("check")(check_command)
+app.command("import")(import_command)
+app.command("verify")(verify_command)
+app.command("synthesize")(synthesize_command)
+app.command("sft")(sft_command)
+app.command("rl")(rl_command)
+app.command("evaluate")(evaluate_command)
+app.command("serve")(serve_command)
+
+
+def main() -> None:
+    """Entry point: our own errors become one clear sentence and their exit code; usage errors are Typer's, exit 2."""
+    prepare_environment()
+    try:
+        app()
+    except ResidencyError as error:
+        console.print(f"[bold red]error[/] {escape(str(error))}", highlight=False)
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()

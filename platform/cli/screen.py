@@ -1,0 +1,155 @@
+"""What one sees: Rich progress with rates and time left, tables, and errors in one clear sentence."""
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+console = Console(stderr=True)  # standard output stays free for --json
+PLAIN_SECONDS = 15.0  # between lines where the output is no terminal
+
+
+class RateColumn(ProgressColumn):
+    """Units a second since the stage began."""
+
+    def render(self, task: Any) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text(f"{speed:,.1f} {task.fields.get('unit', '')}/s" if speed else "")
+
+
+class Screen:
+    """Progress of a run's stages; on a plain stream a line every few seconds in its place."""
+
+    def __init__(self, quiet: bool = False) -> None:
+        self.console = Console(stderr=True, quiet=quiet)
+        self._progress = Progress(
+            TextColumn("{task.description:<34}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            RateColumn(),
+            TimeRemainingColumn(compact=True),
+            TextColumn("[dim]{task.fields[note]}"),
+            console=self.console,
+            disable=quiet or not self.console.is_terminal,
+        )
+
+    def say(self, text: str) -> None:
+        self.console.print(text)
+
+    @contextmanager
+    def live(self) -> Iterator[None]:
+        with self._progress:
+            yield
+
+    @contextmanager
+    def steps(self, description: str, total: int, unit: str) -> Iterator["Steps"]:
+        task = self._progress.add_task(description, total=total, unit=unit, note="")
+        counter = Steps(self, self._progress, task, description, total, unit)
+        try:
+            yield counter
+        finally:
+            counter.close()
+
+    @property
+    def plain(self) -> bool:
+        return not self.console.is_terminal
+
+
+class Steps:
+    """One stage's counter."""
+
+    def __init__(
+        self, screen: Screen, progress: Progress, task: TaskID, description: str, total: int, unit: str
+    ) -> None:
+        self._screen, self._progress, self._task = screen, progress, task
+        self._description, self._total, self._unit = description, total, unit
+        self._done, self._began, self._said, self._note = 0, time.monotonic(), time.monotonic(), ""
+
+    def advance(self, count: int = 1, note: str | None = None) -> None:
+        self._done += count
+        self._note = note if note is not None else self._note
+        self._progress.update(self._task, advance=count, note=self._note)
+        if self._screen.plain and time.monotonic() - self._said > PLAIN_SECONDS:
+            self._said = time.monotonic()
+            self._line()
+
+    def _line(self) -> None:
+        seconds = time.monotonic() - self._began
+        rate = self._done / seconds if seconds > 0 else 0.0
+        left = (self._total - self._done) / rate if rate else 0.0
+        self._screen.say(
+            f"  {self._description}: {self._done}/{self._total} {self._unit},"
+            f" {rate:,.1f} {self._unit}/s, {max(left, 0):.0f} s left {self._note}"
+        )
+
+    def close(self) -> None:
+        self._progress.update(self._task, total=max(self._done, 1), completed=max(self._done, 1))
+        if self._screen.plain:
+            seconds = time.monotonic() - self._began
+            self._screen.say(f"  {self._description}: {self._done} {self._unit} in {seconds:.0f} s {self._note}")
+
+
+def print_json(document: Any) -> None:
+    """One JSON document on standard output."""
+    sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")
+
+
+def percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f}"
+
+
+def evaluation_table(rows: list[dict[str, Any]]) -> Table:
+    """The final table: accuracy with n, interval, majority and chance beside it (percent)."""
+    table = Table(title="Held-out accuracy (percent)", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    several = len({row["seed"] for row in rows}) > 1
+    table.add_column("checkpoint, prompt, decoding", no_wrap=True)
+    for name in ("n", "acc.", "95 % int.", "valid", "if valid", "maj.", "chance"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        low, high = row["ci95"]
+        blank = "" if row["image"] == "true" else f" @{row['image']}"
+        what = f"{row['checkpoint']} {row['prompt_mode']} {row['decoding']}{blank}"
+        if several and row["seed"] is not None:
+            what += f" seed {row['seed']}"
+        rates = [
+            row["accuracy"],
+            row.get("valid_format"),
+            row.get("accuracy_given_valid"),
+            row["majority"],
+            row["chance"],
+        ]
+        accuracy, *others = (percent(rate) for rate in rates)
+        table.add_row(what, str(row["n"]), accuracy, f"{percent(low)}–{percent(high)}", *others)
+    return table
+
+
+def comparison_table(rows: list[dict[str, Any]]) -> Table:
+    """Paired differences in percentage points with their intervals."""
+    title = "Paired differences (percentage points)"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("a − b, decoding", no_wrap=True)
+    for name in ("questions", "clusters", "difference", "95 % interval"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        low, high = row["ci95"]
+        table.add_row(
+            f"{row['a']} − {row['b']}, {row['decoding']}", str(row["questions"]), str(row["clusters"]),
+            f"{100 * row['difference']:+.1f}", f"{100 * low:+.1f} … {100 * high:+.1f}",
+        )  # fmt: skip
+    return table

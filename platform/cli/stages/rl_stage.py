@@ -1,0 +1,163 @@
+"""Reinforcement learning with verifiable rewards: synchronous GRPO, and the control with permuted rewards."""
+
+import random
+import time
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from residency.platform.cli.crew import Crew
+from residency.platform.cli.stages.sampling import Sampled, refuse_faults, sample
+from residency.platform.cli.stages.sft_stage import accuracy_on
+from residency.platform.errors import RoleError
+from residency.platform.records import Item, PromptMode, Split
+from residency.platform.sampling import SamplingConfig
+from residency.training.advantages import grpo_advantages
+from residency.training.losses import LossConfig
+
+
+def permute_within_groups(scores_GT: list[list[float | None]], rng: random.Random) -> list[list[float | None]]:
+    """The control's rewards: the same numbers in every group, dealt to its rollouts by chance."""
+    return [rng.sample(scores, len(scores)) for scores in scores_GT]
+
+
+def groups_of(batch: Sampled) -> tuple[list[str], list[list[str]], list[list[float | None]]]:
+    """Item ids, trace ids and scores by group, in the order of the traces."""
+    item_ids = batch.traces.column("item_id").to_pylist()
+    trace_ids = batch.traces.column("id").to_pylist()
+    score_of = dict(
+        zip(batch.verdicts.column("trace_id").to_pylist(), batch.verdicts.column("score").to_pylist(), strict=True)
+    )
+    traces_by_item: dict[str, list[str]] = {}
+    for item_id, trace_id in zip(item_ids, trace_ids, strict=True):
+        traces_by_item.setdefault(item_id, []).append(trace_id)
+    groups = list(traces_by_item.values())
+    return list(traces_by_item), groups, [[score_of[trace_id] for trace_id in group] for group in groups]
+
+
+async def rl_step(
+    crew: Crew, role: str, step: int, items: Sequence[Item], loss: LossConfig, permute: random.Random | None
+) -> dict[str, float]:
+    """One step: sample groups, judge, advantages, one optimizer step, new weights on the generators; its metrics."""
+    config, began = crew.recipe.rl, time.monotonic()
+    sampling = SamplingConfig(temperature=config.temperature, max_new_tokens=crew.recipe.student.max_new_tokens)
+    batches = [
+        batch
+        async for batch in sample(
+            crew, f"{role}-{step}", items, mode=PromptMode.THINK, num_samples=config.group_size, sampling=sampling
+        )
+    ]
+    generated = time.monotonic()
+    verdicts = pa.concat_tables([batch.verdicts for batch in batches])
+    refuse_faults(sum(batch.num_faults for batch in batches), verdicts.num_rows, config.max_fault_ratio, f"step {step}")
+    advantages: dict[str, float] = {}
+    dropped: Counter[str] = Counter()
+    for part, batch in enumerate(batches):
+        crew.run.write_traces(f"{role}-{step:04d}", part, batch.traces, batch.verdicts)
+        _, trace_ids, scores = groups_of(batch)
+        if permute is not None:
+            scores = permute_within_groups(scores, permute)
+        for group, rewards in zip(trace_ids, scores, strict=True):
+            result = grpo_advantages(rewards)
+            if result.zero_variance:
+                dropped["all_right" if result.mean > 0.5 else "all_wrong"] += 1
+                continue
+            advantages |= {
+                trace_id: value for trace_id, value in zip(group, result.advantages, strict=True) if value is not None
+            }
+    traces = pa.concat_tables([batch.traces for batch in batches])
+    parts = [dict(value or {}) for value in verdicts.column("parts").to_pylist()]
+    scores = np.array([np.nan if score is None else score for score in verdicts.column("score").to_pylist()])
+    metrics = {
+        "reward_mean": float(np.nanmean(scores)),
+        "reward_std": float(np.nanstd(scores)),
+        "accuracy": float(np.mean([part.get("accuracy", 0.0) for part in parts])),
+        "format_valid": float(np.mean([part.get("format", 0.0) for part in parts])),
+        "zero_variance_groups": float(sum(dropped.values())),
+        "groups_all_right": float(dropped["all_right"]),
+        "groups_all_wrong": float(dropped["all_wrong"]),
+        "response_length": float(np.mean([len(tokens) for tokens in traces.column("token_ids").to_pylist()])),
+        "truncated": float(np.mean([reason == "length" for reason in traces.column("finish_reason").to_pylist()])),
+        "rollouts": float(traces.num_rows),
+        "generate_seconds": generated - began,
+    }
+    for reason, number in dropped.items():
+        crew.run.event("groups_dropped", role=role, step=step, reason=reason, groups=number)
+    if not advantages:
+        crew.run.event("step_skipped", role=role, step=step, cause="no group of the step had different rewards")
+        return metrics
+    batch_ref = await crew.encode_rollouts([batch.traces_ref for batch in batches], advantages)
+    trained = await crew.learners.forward_backward(batch_ref, None, loss)
+    if trained.mismatch > config.max_mismatch:
+        raise RoleError(
+            f"step {step}: sampler and trainer differ by {trained.mismatch:.2e} in mean logprob",
+            f"at most {config.max_mismatch:.0e}",
+            "look for stale weights, another dtype, truncation, or other image processing; or raise rl.max_mismatch",
+        )
+    update = await crew.learners.optim_step()
+    trained_at = time.monotonic()
+    await crew.publish_learners(f"{role}@{step + 1}")
+    metrics |= {
+        "loss": trained.loss,
+        "entropy": trained.entropy,
+        "ratio": trained.ratio,
+        "clipped_share": trained.clipped_share,
+        "mismatch_mean": trained.mismatch,
+        "mismatch_max": trained.mismatch_max,
+        "grad_norm": update.gradient_norm,
+        "learning_rate": update.learning_rate,
+        "train_seconds": trained_at - generated,
+        "weights_seconds": time.monotonic() - trained_at,
+        "staleness": 0.0,  # synchronous: the weights that sampled are the weights that learn
+    }
+    return metrics
+
+
+async def train_with_rewards(
+    crew: Crew, role: str, prompts: Sequence[str], steps_wanted: int, seconds: float | None, permute: bool
+) -> dict[str, Any]:
+    """The RL loop from the SFT checkpoint: ``steps_wanted`` steps, or as many as fit into ``seconds``."""
+    config = crew.recipe.rl
+    items = {item.id: item for item in crew.dataset.split(Split.TRAIN)}
+    loss = LossConfig(
+        kind="grpo",
+        clip_low=config.clip_low,
+        clip_high=config.clip_high,
+        truncation=config.truncation,
+        temperature=config.temperature,
+    )
+    await crew.load_learners("sft", config.optimizer, config.steps)
+    await crew.publish_learners(f"{role}@0")
+    rng = random.Random(f"permute/{crew.seed}") if permute else None
+    first, last, step, began, dropped = None, None, 0, time.monotonic(), Counter[str]()
+    title = "control: permuted rewards" if permute else "reinforcement learning"
+    with crew.screen.steps(title, steps_wanted, "steps") as steps:
+        while step < steps_wanted if seconds is None else time.monotonic() - began < seconds:
+            start = step * config.prompts_per_step % len(prompts)
+            drawn = [items[prompts[(start + offset) % len(prompts)]] for offset in range(config.prompts_per_step)]
+            drawn = list({item.id: item for item in drawn}.values())
+            metrics = await rl_step(crew, role, step, drawn, loss, rng)
+            crew.run.metric(role, step, metrics)
+            first, last = metrics if first is None else first, metrics
+            dropped.update({name: int(metrics[f"groups_{name}"]) for name in ("all_right", "all_wrong")})
+            step += 1
+            steps.advance(1, f"reward {metrics['reward_mean']:.3f}")
+    await crew.save_learners(role)
+    return {
+        "steps": step,
+        "seconds": time.monotonic() - began,
+        "first_reward": first["reward_mean"] if first else None,
+        "last_reward": last["reward_mean"] if last else None,
+        "staleness": {"max": 0},
+        "dropped_groups": dict(dropped),
+    }
+
+
+async def rl_stage(crew: Crew) -> None:
+    """RLVR on the prompts that the difficulty stage drew."""
+    outcome = await train_with_rewards(crew, "rl", crew.read_prompts(), crew.recipe.rl.steps, None, permute=False)
+    tune = await accuracy_on(crew, "tune-rl", crew.dataset.split(Split.TUNE))
+    crew.run.update_summary(rl=outcome | {"tune_accuracy": tune})

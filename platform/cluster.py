@@ -1,0 +1,133 @@
+"""A local Ray cluster for one run, or the cluster that is there; chatter goes to files, every wait has a deadline."""
+
+import asyncio
+import logging
+import os
+import secrets
+import shutil
+import sys
+import tempfile
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from residency.platform.errors import DeadlineError, ResidencyError, RoleError
+from residency.platform.profiles import Profile
+
+Result = TypeVar("Result")
+
+QUIET_ENVIRONMENT = {
+    "RAY_AUTH_MODE": "token",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "HF_HUB_OFFLINE": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_LOGGING_LEVEL": "WARNING",
+}
+
+
+def prepare_environment() -> None:
+    """Environment of this process and all it starts; must stand before Ray is imported, which reads it then."""
+    for name, value in QUIET_ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    tools = str(Path(sys.prefix) / "bin")  # ninja, with which torch loads compiled operators
+    if tools not in os.environ["PATH"].split(os.pathsep):
+        os.environ["PATH"] = os.pathsep.join([tools, os.environ["PATH"]])
+    home = Path(os.environ.get("RAY_AUTH_TOKEN_PATH", "~/.ray/auth_token")).expanduser()
+    if os.environ["RAY_AUTH_MODE"] == "token" and not home.is_file():
+        # Asked for a token and finding none, Ray's server does not start: a private cluster gets one of its own.
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+
+
+@contextmanager
+def local_cluster(profile: Profile, logs: Path) -> Iterator[None]:
+    """Ray for the run: a private local cluster, or (``cluster_cpus`` absent) the one this process belongs to.
+
+    A local cluster's log files are moved to ``logs`` when it ends.
+    """
+    import ray
+
+    if profile.cluster_cpus is None:
+        ray.init(address="auto", log_to_driver=False)
+        try:
+            yield
+        finally:
+            ray.shutdown()
+        return
+    home = tempfile.mkdtemp(prefix="residency-")  # Ray's socket paths must stay below 108 bytes
+    try:
+        ray.init(
+            num_cpus=profile.cluster_cpus,
+            object_store_memory=profile.object_store_mib * 1024 * 1024,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            _temp_dir=home,
+        )
+        yield
+    finally:
+        ray.shutdown()
+        keep_logs(Path(home), logs)
+
+
+def keep_logs(home: Path, logs: Path) -> None:
+    """Move the log files of a cluster's sessions under ``logs`` and remove the cluster's home."""
+    for session in home.glob("session_2*/logs"):
+        shutil.copytree(session, logs / session.parent.name, dirs_exist_ok=True, ignore_dangling_symlinks=True)
+    shutil.rmtree(home, ignore_errors=True)
+
+
+def put(value: Any) -> Any:
+    """A reference to ``value`` in this node's object store, owned by this process."""
+    import ray
+
+    return ray.put(value)
+
+
+def name_of(reference: Any) -> str:
+    """The object's id in hex, as it stands in the run's events."""
+    return reference.hex()
+
+
+def stop_actor(handle: Any) -> None:
+    """End an actor that has closed what it held."""
+    import ray
+
+    ray.kill(handle)
+
+
+async def wait_for(awaitable: Awaitable[Result], who: str, what: str, seconds: float) -> Result:
+    """The awaited result; DeadlineError names who was late, RoleError who failed and why.
+
+    A ResidencyError raised in the role passes through as it is.
+    """
+    from ray.exceptions import RayActorError, RayTaskError
+
+    try:
+        return await asyncio.wait_for(awaitable, seconds)
+    except TimeoutError:
+        raise DeadlineError(
+            f"{who} did not finish {what} within {seconds:.0f} s",
+            "an answer before the deadline",
+            "look into the run's logs folder, or raise deadline_seconds in the profile",
+        ) from None
+    except RayTaskError as error:
+        cause = error.cause
+        if isinstance(cause, ResidencyError):
+            raise cause from error
+        raise RoleError(f"{who} failed in {what}: {type(cause).__name__}: {cause}") from error
+    except RayActorError as error:
+        raise RoleError(
+            f"{who} died in {what}: {str(error).splitlines()[0]}", "", "see the run's logs folder"
+        ) from error
+
+
+async def run_task(function: Callable[..., Result], *args: Any, what: str, seconds: float, cpus: float = 0.5) -> Result:
+    """Run a pure function in a Ray worker, so that its imports and memory stay out of the driver."""
+    import ray
+
+    remote = ray.remote(num_cpus=cpus, max_retries=0)(function)
+    return await wait_for(remote.remote(*args), "a worker", what, seconds)

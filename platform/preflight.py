@@ -1,0 +1,143 @@
+"""`residency check`: every mistake at once, then one plan. Needs neither torch nor Ray."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from residency.platform.errors import DataError, ModelError, RecipeError, ResidencyError, StorageError
+from residency.platform.memory_plan import RolePlan, plan_memory
+from residency.platform.profiles import Profile
+from residency.platform.recipe import Recipe
+
+LEAST_FREE_BYTES = 1 << 30
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Findings:
+    """What stops the run (``mistakes``), what cannot be seen from here (``notes``), and the plan of roles."""
+
+    mistakes: tuple[ResidencyError, ...]
+    notes: tuple[str, ...]
+    roles: tuple[RolePlan, ...]
+
+
+def check_model(model: str) -> list[ResidencyError]:
+    """Mistakes of a model folder that can be seen without loading it."""
+    folder = Path(model)
+    mistakes: list[ResidencyError] = []
+    if not (folder / "config.json").is_file():
+        mistakes.append(ModelError(f"{folder} has no config.json", "a Hugging Face model folder"))
+    if not any(folder.glob("*.safetensors")):
+        mistakes.append(ModelError(f"{folder} has no *.safetensors", "weights in safetensors", "convert the weights"))
+    if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json", "vocab.json")):
+        mistakes.append(ModelError(f"{folder} has no tokenizer", "tokenizer.json", "copy the tokenizer's files there"))
+    templates = [folder / "chat_template.jinja", folder / "chat_template.json"]
+    config = folder / "tokenizer_config.json"
+    inside = config.is_file() and '"chat_template"' in config.read_text()
+    if not inside and not any(template.is_file() for template in templates):
+        mistakes.append(
+            ModelError(
+                f"{folder} has no chat template",
+                "chat_template.jinja, or chat_template in tokenizer_config.json",
+                "take the instruct version of the model, or copy the template of its family there",
+            )
+        )
+    return mistakes
+
+
+def check_data(recipe: Recipe) -> list[ResidencyError]:
+    """Mistakes of the data folder's shape; rows and images are read by the importer, before anything is trained."""
+    if recipe.data.source is None:
+        return []
+    folder = Path(recipe.data.source)
+    wanted = {"voc": ("Annotations", "JPEGImages", "ImageSets/Main"), "dataset": ("items.parquet", "dataset.yaml")}
+    absent = [name for name in wanted.get(recipe.data.format, ()) if not (folder / name).exists()]
+    if not absent:
+        return []
+    return [
+        DataError(
+            f"data.source {folder} lacks {', '.join(absent)}",
+            f"a folder in the format {recipe.data.format!r}",
+            "correct data.source (in the recipe, or by --set data.source=FOLDER)",
+        )
+    ]
+
+
+def nearest_existing(path: Path) -> Path:
+    """The path itself, or its closest parent that is there."""
+    while not path.exists():
+        path = path.parent
+    return path
+
+
+def check(recipe: Recipe, profile: Profile, run: Path | None = None) -> Findings:
+    """All mistakes at once, and the plan. Folders that are absent here are notes where the roles run elsewhere."""
+    mistakes: list[ResidencyError] = []
+    notes: list[str] = []
+    elsewhere = profile.cluster_cpus is None
+    models = [recipe.student.model] if recipe.student.model != "tiny" else []
+    models += [teacher.model for teacher in recipe.synthesis.teachers if teacher.model]
+    for model in models:
+        if elsewhere and not Path(model).is_dir():
+            notes.append(f"model {model} is not visible from here: it must be on every node that loads it")
+        else:
+            mistakes += check_model(model)
+    data_mistakes = check_data(recipe)
+    if elsewhere and data_mistakes and recipe.data.source and not Path(recipe.data.source).is_dir():
+        notes.append(f"data {recipe.data.source} is not visible from here: it must be on the run's shared disk")
+    else:
+        mistakes += data_mistakes
+    roles: tuple[RolePlan, ...] = ()
+    try:
+        roles = tuple(plan_memory(recipe, profile))
+    except ModelError as error:
+        if not any(isinstance(mistake, ModelError) for mistake in mistakes):
+            mistakes.append(error)
+    mistakes += check_fit(roles, profile)
+    if run is not None:
+        free = shutil.disk_usage(nearest_existing(run.absolute())).free
+        if free < LEAST_FREE_BYTES:
+            mistakes.append(
+                StorageError(
+                    f"{run} has {free / 1e9:.1f} GB free", "at least 1.1 GB", "free some space or choose another --run"
+                )
+            )
+    return Findings(mistakes=tuple(mistakes), notes=tuple(notes), roles=roles)
+
+
+def check_fit(roles: tuple[RolePlan, ...], profile: Profile) -> list[ResidencyError]:
+    """Roles that cannot fit: on their GPU each, and all CPU roles of a one-node profile together."""
+    mistakes: list[ResidencyError] = []
+    for plan in roles:
+        too_big = plan.device == "GPU" and profile.gpu_memory_gib and plan.total_gib > profile.gpu_memory_gib
+        if too_big or plan.kv_cache_gib < 0:
+            mistakes.append(
+                RecipeError(
+                    f"{plan.role} needs {plan.parameters_gib:.1f} GiB of parameters and {plan.optimizer_gib:.1f} GiB of"
+                    f" optimizer state on a GPU of {profile.gpu_memory_gib} GiB",
+                    "each actor within its GPU",
+                    "more learner ranks or ZeRO stage 3, or a larger tensor_parallel for an engine",
+                )
+            )
+    on_cpu = sum(plan.total_gib * plan.actors for plan in roles if plan.device == "CPU")
+    if profile.cluster_cpus is not None and on_cpu > profile.node_memory_gib:
+        mistakes.append(
+            RecipeError(
+                f"the roles on CPU need {on_cpu:.1f} GiB, and the node has {profile.node_memory_gib:.1f} GiB",
+                "all of them within the node",
+                "a smaller model, or another profile",
+            )
+        )
+    cpus = sum(
+        config.actors * config.cpus
+        for config in (profile.generators, profile.learners, profile.verifiers, profile.synthesizers, profile.publisher)
+    )
+    if profile.cluster_cpus is not None and cpus > profile.cluster_cpus:
+        mistakes.append(
+            RecipeError(
+                f"profile {profile.name} seats roles on {cpus:.2f} CPUs, and its cluster has {profile.cluster_cpus}",
+                "no more than the cluster has",
+                "raise cluster_cpus, or lower the roles' cpus",
+            )
+        )
+    return mistakes

@@ -1,0 +1,151 @@
+"""The run's folder on disk: what must survive, written so that no reader ever sees half of it."""
+
+import errno
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import yaml
+
+from residency.platform.errors import RecipeError, StorageError
+from residency.platform.profiles import Profile
+from residency.platform.recipe import Recipe
+
+
+@contextmanager
+def storage_errors(path: Path) -> Iterator[None]:
+    """Turns a full or read-only disk into a StorageError that names the path."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            raise StorageError(
+                f"{path} could not be written: {os.strerror(error.errno)}",
+                "a writable disk with free space",
+                "free some space (or choose another place with --run) and start the same command again: it goes on",
+            ) from error
+        raise
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Calls ``write`` on a name aside, syncs it and renames it to ``path``; nothing is left behind when it fails."""
+    aside = path.with_name(f".{path.name}.partial")
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            write(aside)
+            with aside.open("rb") as written:
+                os.fsync(written.fileno())
+            aside.replace(path)
+        finally:
+            aside.unlink(missing_ok=True)
+
+
+def write_arrow(table: pa.Table, path: Path) -> None:
+    """One Arrow IPC file, written whole; raises StorageError where the disk is full."""
+
+    def write(aside: Path) -> None:
+        with pa.OSFile(str(aside), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+            writer.write_table(table)
+
+    write_whole(path, write)
+
+
+class RunFolder:
+    """Paths and writers of one run. Opening it with another recipe than it was started with is refused."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.absolute()
+        self.data = self.path / "data"
+        self.checkpoints = self.path / "checkpoints"
+        self.evaluation = self.path / "evaluation"
+        self.examples = self.path / "examples.parquet"
+        self.logs = self.path / "logs"
+        self._stages = self.path / "journal" / "stages.jsonl"
+
+    def open(self, recipe: Recipe, profile: Profile) -> None:
+        """Makes the folder and its ``recipe.yaml``; raises RecipeError where the run has another recipe."""
+        wanted = {"recipe": recipe.model_dump(mode="json"), "profile": profile.model_dump(mode="json")}
+        resolved = self.path / "recipe.yaml"
+        if resolved.is_file():
+            there = yaml.safe_load(resolved.read_text())
+            changed = sorted(key for key in wanted["recipe"] if there["recipe"].get(key) != wanted["recipe"][key])
+            if changed:
+                raise RecipeError(
+                    f"{self.path} was started with another recipe (changed: {', '.join(changed)})",
+                    "the recipe it was started with",
+                    "give another folder with --run, or undo the change",
+                )
+        write_whole(resolved, lambda aside: aside.write_text(yaml.safe_dump(wanted, sort_keys=False)))
+
+    # stages -------------------------------------------------------------------------------------------------------
+
+    def finished_stages(self) -> dict[str, float]:
+        """Stage → seconds, for the stages that are done."""
+        if not self._stages.is_file():
+            return {}
+        done = {}
+        for line in self._stages.read_text().splitlines():
+            try:
+                record = json.loads(line)
+            except json.JSONDecodeError:
+                continue  # the torn last line of a killed driver: that stage did not finish
+            done[record["stage"]] = record["seconds"]
+        return done
+
+    def finish_stage(self, stage: str, seconds: float) -> None:
+        """The stage counts as done once this returns (written and synced)."""
+        self._append(self._stages, {"t": time.time(), "stage": stage, "seconds": round(seconds, 3)}, sync=True)
+
+    # append-only files --------------------------------------------------------------------------------------------
+
+    def _append(self, path: Path, record: Mapping[str, Any], sync: bool = False) -> None:
+        with storage_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            torn = (
+                path.is_file() and path.stat().st_size > 0 and not path.read_bytes().endswith(b"\n") if sync else False
+            )
+            with path.open("a") as file:
+                file.write(("\n" if torn else "") + json.dumps(record, ensure_ascii=False) + "\n")
+                if sync:
+                    file.flush()
+                    os.fsync(file.fileno())
+
+    def metric(self, role: str, step: int, values: Mapping[str, float], units: Mapping[str, str] | None = None) -> None:
+        """One line each in ``metrics.jsonl``: {"t", "step", "role", "name", "value", "unit"}."""
+        for name, value in values.items():
+            unit = (units or {}).get(name, "")
+            self._append(
+                self.path / "metrics.jsonl",
+                {"t": time.time(), "step": step, "role": role, "name": name, "value": value, "unit": unit},
+            )
+
+    def event(self, kind: str, **details: Any) -> None:
+        """One line in ``events.jsonl``: deaths, restarts, weight updates, passing references."""
+        self._append(self.path / "events.jsonl", {"t": time.time(), "kind": kind, **details})
+
+    # summary ------------------------------------------------------------------------------------------------------
+
+    def summary(self) -> dict[str, Any]:
+        path = self.path / "summary.json"
+        return json.loads(path.read_text()) if path.is_file() else {}
+
+    def update_summary(self, **parts: Any) -> None:
+        """Replaces top-level parts of ``summary.json`` and leaves the others."""
+        whole = {**self.summary(), **parts}
+        write_whole(
+            self.path / "summary.json", lambda aside: aside.write_text(json.dumps(whole, indent=1, ensure_ascii=False))
+        )
+
+    # traces -------------------------------------------------------------------------------------------------------
+
+    def write_traces(self, stage: str, part: int, traces: pa.Table, verdicts: pa.Table) -> None:
+        """``traces/part-<stage>-<part>.arrow``, the same in ``verdicts/``; a repeated stage writes the same names."""
+        name = f"part-{stage}-{part:05d}.arrow"
+        write_arrow(verdicts, self.path / "verdicts" / name)
+        write_arrow(traces, self.path / "traces" / name)

@@ -1,0 +1,74 @@
+"""Fixtures that several suites share."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import settings
+
+# CI repeats the same examples, so that a green main stays green; everywhere else each run tries new ones
+settings.register_profile("ci", derandomize=True, deadline=None)
+settings.register_profile("dev", deadline=None)
+settings.load_profile("ci" if os.environ.get("CI") else "dev")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # read when Ray is imported
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+
+TINY_TEXTS = (
+    "which side is the lesion on?\nChoose from: left, right.\n"
+    "Think inside <think> </think>, then answer inside <answer> </answer>.",
+    "how many cells are there?\nGive only the answer.",
+    "is a platelet present? what is the cell type of the central cell?",
+    "<think>the nucleus is round and fills the cell, so it is a lymphocyte.</think><answer>lymphocyte</answer>",
+    "<think>there are 3 cells on the left and 4 on the right.</think><answer>7</answer>",
+    "yes no neutrophil monocyte eosinophil red white blue green circle square 0 1 2 3 4 5 6 7 8 9",
+)
+
+
+@pytest.fixture(scope="session")
+def tiny_student_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny Qwen2.5-VL folder (84×84 pictures, 9 tokens each), built once a session with seed 0."""
+    from residency.training.student import build_student
+
+    return build_student(tmp_path_factory.mktemp("student") / "tiny", TINY_TEXTS, seed=0)
+
+
+@dataclass(frozen=True)
+class TwoNodes:
+    """Two Ray nodes with object stores of their own; the driver sits on ``left``. Values are Ray node ids."""
+
+    left: str
+    right: str
+
+    def on(self, node_id: str) -> dict[str, Any]:
+        """Actor options that place it on that node."""
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        return {"scheduling_strategy": NodeAffinitySchedulingStrategy(node_id, soft=False)}
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[TwoNodes]:
+    """A cluster of two nodes on this machine, once a session; only its own processes are stopped."""
+    import ray
+    from ray.cluster_utils import Cluster
+
+    with tempfile.TemporaryDirectory(prefix="rt", ignore_cleanup_errors=True) as home:  # socket paths must be short
+        node: dict[str, Any] = {"num_cpus": 4, "object_store_memory": 150 * 1024 * 1024, "include_dashboard": False}
+        Path("/tmp/ray").mkdir(exist_ok=True)  # where Cluster notes the head's address, whatever the temp_dir
+        cluster = Cluster()
+        try:
+            left = cluster.add_node(temp_dir=home, **node)
+            right = cluster.add_node(temp_dir=home, **node)
+            ray.init(address=cluster.address, log_to_driver=False)
+            cluster.wait_for_nodes(timeout=60)
+            yield TwoNodes(left.node_id, right.node_id)
+        finally:
+            ray.shutdown()
+            cluster.shutdown()

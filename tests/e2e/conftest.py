@@ -1,0 +1,150 @@
+"""One generator a session, on another node than publisher and media: vLLM's start is the dearest thing here."""
+
+import io
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+DEADLINE_SECONDS = 240
+BASE_STEP, OTHER_STEP = 1, 2
+
+
+@dataclass
+class Rig:
+    """A running generator and what stands around it."""
+
+    generator: Any
+    publisher: Any
+    media: pa.Table
+    media_ref: Any
+    folders: dict[str, Path] = field(default_factory=dict)  # label → model folder
+
+    def requests(self, num_prompts: int, num_samples: int, seed: int = 0, text_only: bool = False) -> pa.Table:
+        from residency.actors.engine_requests import REQUEST_SCHEMA
+        from residency.platform.prompts import THINK_INSTRUCTION
+
+        hashes = self.media.column("hash").to_pylist()
+        rows = [
+            {
+                "item_id": f"item{row}",
+                "prompt": f"which side is the lesion on? {row}\n{THINK_INSTRUCTION}",
+                "media": [] if text_only else [hashes[row % len(hashes)]],
+                "prompt_mode": "think",
+                "num_samples": num_samples,
+                "seed": seed + 1000 * row,
+            }
+            for row in range(num_prompts)
+        ]
+        return pa.Table.from_pylist(rows, schema=REQUEST_SCHEMA)
+
+    @staticmethod
+    def answer(ref: Any) -> Any:
+        """What a reference stands for, before the deadline."""
+        import ray
+
+        return ray.get(ref, timeout=DEADLINE_SECONDS)
+
+    def generate(self, requests: pa.Table, temperature: float = 1.0, max_new_tokens: int = 12) -> pa.Table:
+        """Requests travel by reference, as they do in a run."""
+        import ray
+
+        from residency.platform.sampling import SamplingConfig
+
+        sampling = SamplingConfig(temperature=temperature, max_new_tokens=max_new_tokens)
+        return self.answer(self.generator.generate.remote(ray.put(requests), sampling))
+
+    def publish(self, label: str, step: int, bucket_bytes: int = 2_000_000) -> tuple[Any, list[Any]]:
+        from residency.platform.records import PolicyVersion
+
+        version = PolicyVersion(incarnation=0, step=step)
+        folder = str(self.folders[label])
+        return self.answer(self.publisher.publish_folder.remote(folder, version, label, bucket_bytes))
+
+    def update(self, manifest: Any, refs: list[Any]) -> Any:
+        return self.answer(self.generator.update_weights.remote(manifest, refs))
+
+
+@pytest.fixture(scope="session")
+def rig(ray_cluster: Any, tiny_student_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+    """The generator alone on the right node; the driver, the publisher and the media on the left one."""
+    import ray
+    from PIL import Image
+
+    from residency.actors.engine_config import EngineConfig
+    from residency.actors.generator import start_generator
+    from residency.actors.publisher import start_publisher
+    from residency.platform.media_store import MEDIA_SCHEMA, encode_png, media_hash
+
+    other = other_student(tiny_student_dir, tmp_path_factory.mktemp("other") / "tiny")
+    generator = start_generator(
+        tiny_student_dir,
+        EngineConfig(threads=1, max_sequences=32, max_model_len=128, max_batch_tokens=1024, kv_cache_gib=0.1),
+        label="base",
+        **ray_cluster.on(ray_cluster.right),
+    )
+    publisher = start_publisher(**ray_cluster.on(ray_cluster.left))
+    pixels = np.random.default_rng(0).integers(0, 255, (4, 84, 84, 3), dtype=np.uint8)
+    pngs = [encode_png(Image.fromarray(image)) for image in pixels]
+    media = pa.Table.from_pylist([{"hash": media_hash(png), "png": png} for png in pngs], schema=MEDIA_SCHEMA)
+    media_ref = ray.put(media)
+    health = Rig.answer(generator.health.remote())
+    assert health.alive, health.cause
+    assert Rig.answer(generator.load_media.remote(media_ref)) == len(pngs)
+    yield Rig(generator, publisher, media, media_ref, {"base": tiny_student_dir, "other": other})
+    Rig.answer(generator.close.remote())
+    ray.kill(generator)
+    ray.kill(publisher)
+
+
+def other_student(base: Path, out: Path) -> Path:
+    """The base folder with other weights: every tensor a little away from where it was."""
+    import shutil
+
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(base, out)
+    generator = torch.Generator().manual_seed(1)
+    weights = load_file(base / "model.safetensors")
+    moved = {name: w + 0.05 * torch.randn(w.shape, generator=generator) for name, w in weights.items()}
+    save_file(moved, out / "model.safetensors", metadata={"format": "pt"})
+    return out
+
+
+@pytest.fixture(scope="session")
+def trainer_logprobs() -> Callable[[Path, Mapping[str, Any], bytes | None, float], list[float]]:
+    """A plain transformers forward on the engine's own prompt ids: the logprob of each token of one trace."""
+    import torch
+    from PIL import Image
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+
+    from residency.training.model_folder import media_token_ids
+
+    def logprobs(model_dir: Path, trace: Mapping[str, Any], png: bytes | None, temperature: float) -> list[float]:
+        model = AutoModelForImageTextToText.from_pretrained(model_dir, dtype=torch.float32).eval()
+        inputs: dict[str, Any] = {}
+        if png is not None:
+            image = Image.open(io.BytesIO(png)).convert("RGB")
+            processor: Any = AutoProcessor.from_pretrained(model_dir)
+            inputs = dict(processor.image_processor(images=[image], return_tensors="pt"))
+        ids = torch.tensor([[*trace["prompt_token_ids"], *trace["token_ids"]]])
+        image_token = json.loads((model_dir / "config.json").read_text())["image_token_id"]
+        with torch.no_grad():
+            logits = model(
+                input_ids=ids,
+                attention_mask=torch.ones_like(ids),
+                mm_token_type_ids=(ids == image_token).int(),
+                **inputs,
+            ).logits[0]
+        logits[:, list(media_token_ids(model_dir))] = float("-inf")
+        start = len(trace["prompt_token_ids"])
+        chosen = torch.log_softmax(logits[start - 1 : -1] / temperature, -1)
+        return chosen.gather(1, ids[0, start:, None])[:, 0].tolist()
+
+    return logprobs

@@ -1,0 +1,120 @@
+"""From examples and traces to training batches. Traces keep the engine's own tokens: nothing is tokenized twice."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from residency.platform.arrow_tables import from_table
+from residency.platform.errors import DataError
+from residency.platform.records import Example
+from residency.training.pixel_cache import PixelCache
+from residency.training.student_tokenizer import TURN_END
+from residency.training.training_batch import make_batch
+
+
+def prompt_messages(messages: Sequence[Mapping[str, str]], num_images: int) -> list[dict[str, Any]]:
+    """A chat for the processor: the images stand before the text of the first user message."""
+    chat: list[dict[str, Any]] = []
+    images_left = num_images
+    for message in messages:
+        parts: list[dict[str, str]] = []
+        if message["role"] == "user":
+            parts = [{"type": "image"}] * images_left
+            images_left = 0
+        chat.append({"role": message["role"], "content": [*parts, {"type": "text", "text": message["content"]}]})
+    if images_left:
+        raise DataError(f"{num_images} images in a chat without a user message", "a user message to hold them")
+    return chat
+
+
+def expand_images(text: str, processor: Any, grids: np.ndarray) -> str:
+    """Replace each image placeholder by as many as the processor says the image takes."""
+    token: str = processor.image_token
+    pieces = text.split(token)
+    if len(pieces) - 1 != len(grids):
+        raise DataError(
+            f"{len(pieces) - 1} image placeholders in the prompt for {len(grids)} images",
+            "one each",
+            f"take {token} out of the question's text",
+        )
+    inputs = {"image_grid_thw": torch.from_numpy(grids)}
+    expanded = [processor.replace_image_token(inputs, index) for index in range(len(grids))]
+    return pieces[0] + "".join(image + piece for image, piece in zip(expanded, pieces[1:], strict=True))
+
+
+def completion_weights(offsets: Sequence[Sequence[int]], loss_start: int) -> list[float]:
+    """Equal weights that sum to 1 for the tokens that reach past ``loss_start`` (characters), 0 for those before.
+
+    The turn's end always counts. Each example weighs the same: by tokens, a direct answer of two tokens would hardly
+    be heard beside rationales of thirty.
+    """
+    counted = [end > loss_start for _, end in offsets] + [True]
+    return [counts / sum(counted) for counts in counted]
+
+
+def encode_examples(examples: pa.Table, processor: Any, media: pa.Table) -> pa.Table:
+    """SFT examples (an Example table) → a training batch, row by row in the same order.
+
+    The prompt goes through the processor's chat template with its own image expansion. The completion is the last
+    message and the end of the turn. Raises DataError for a chat that does not end with the assistant's message.
+    """
+    records = from_table(examples, Example)
+    cache = PixelCache(processor, media)
+    tokenizer = processor.tokenizer
+    turn_end = tokenizer.convert_tokens_to_ids(TURN_END)
+    prompts: list[str] = []
+    for record in records:
+        if not record.messages or record.messages[-1]["role"] != "assistant":
+            raise DataError(f"example {record.id} does not end with an assistant's message", "one to learn from")
+        chat = prompt_messages(record.messages[:-1], len(record.media))
+        text = processor.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
+        prompts.append(expand_images(text, processor, cache.grids(record.media)))
+    answers = [record.messages[-1]["content"] for record in records]
+    prompt_ids = tokenizer(prompts, add_special_tokens=False)["input_ids"] if records else []
+    encoded = tokenizer(answers, add_special_tokens=False, return_offsets_mapping=True) if records else {}
+    answer_ids, offsets = encoded.get("input_ids", []), encoded.get("offset_mapping", [])
+    return make_batch(
+        {
+            "id": [record.id for record in records],
+            "token_ids": [[*prompt, *answer, turn_end] for prompt, answer in zip(prompt_ids, answer_ids, strict=True)],
+            "prompt_length": [len(prompt) for prompt in prompt_ids],
+            "loss_weights": [
+                completion_weights(spans, record.loss_start) for spans, record in zip(offsets, records, strict=True)
+            ],
+            "advantage": [0.0] * len(records),
+            "sampler_logprobs": [[]] * len(records),
+            "media": [list(record.media) for record in records],
+        }
+    )
+
+
+def encode_rollouts(traces: pa.Table, advantages: Mapping[str, float], media: Mapping[str, Sequence[str]]) -> pa.Table:
+    """Sampled traces → a training batch of those that have an advantage (by trace id), in the table's order.
+
+    ``media`` gives the images of each item id. Token in, token out: the engine's own prompt and completion ids.
+    Raises DataError for a trace without tokens or with another number of logprobs than tokens.
+    """
+    names = ("id", "item_id", "prompt_token_ids", "token_ids", "logprobs")
+    rows = [row for row in traces.select(list(names)).to_pylist() if row["id"] in advantages]
+    for row in rows:
+        if not row["token_ids"] or len(row["logprobs"]) != len(row["token_ids"]) or not row["prompt_token_ids"]:
+            raise DataError(
+                f"trace {row['id']}: {len(row['prompt_token_ids'])} prompt tokens, {len(row['token_ids'])} tokens,"
+                f" {len(row['logprobs'])} logprobs",
+                "a sampled trace with one logprob for each token",
+                "give no advantage to traces that no engine sampled",
+            )
+    return make_batch(
+        {
+            "id": [row["id"] for row in rows],
+            "token_ids": [row["prompt_token_ids"] + row["token_ids"] for row in rows],
+            "prompt_length": [len(row["prompt_token_ids"]) for row in rows],
+            "loss_weights": [[1.0] * len(row["token_ids"]) for row in rows],
+            "advantage": [advantages[row["id"]] for row in rows],
+            "sampler_logprobs": [row["logprobs"] for row in rows],
+            "media": [list(media[row["item_id"]]) for row in rows],
+        }
+    )
