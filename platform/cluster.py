@@ -43,6 +43,25 @@ def prepare_environment() -> None:
 
 
 @contextmanager
+def errors_to_file(logs: Path) -> Iterator[None]:
+    """Ray prints what its daemons complain of on standard output, which is for ``--json``: into a log file instead."""
+    from ray._private import worker  # no public switch: ``log_to_driver`` is for the workers' output only
+
+    shown = worker.print_to_stdstream
+
+    def keep(data: dict[str, Any], ignore_prefix: bool) -> None:
+        logs.mkdir(parents=True, exist_ok=True)
+        with (logs / "ray-errors.log").open("a") as file:
+            file.writelines(f"{line}\n" for line in data["lines"])
+
+    worker.print_to_stdstream = keep
+    try:
+        yield
+    finally:
+        worker.print_to_stdstream = shown
+
+
+@contextmanager
 def local_cluster(profile: Profile, logs: Path) -> Iterator[None]:
     """Ray for the run: a private local cluster, or (``cluster_cpus`` absent) the one this process belongs to.
 
@@ -51,26 +70,28 @@ def local_cluster(profile: Profile, logs: Path) -> Iterator[None]:
     import ray
 
     if profile.cluster_cpus is None:
-        ray.init(address="auto", log_to_driver=False)
+        with errors_to_file(logs):
+            ray.init(address="auto", log_to_driver=False)
+            try:
+                yield
+            finally:
+                ray.shutdown()
+        return
+    home = tempfile.mkdtemp(prefix="residency-")  # Ray's socket paths must stay below 108 bytes
+    with errors_to_file(logs):
         try:
+            ray.init(
+                num_cpus=profile.cluster_cpus,
+                object_store_memory=profile.object_store_mib * 1024 * 1024,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                _temp_dir=home,
+            )
             yield
         finally:
             ray.shutdown()
-        return
-    home = tempfile.mkdtemp(prefix="residency-")  # Ray's socket paths must stay below 108 bytes
-    try:
-        ray.init(
-            num_cpus=profile.cluster_cpus,
-            object_store_memory=profile.object_store_mib * 1024 * 1024,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            _temp_dir=home,
-        )
-        yield
-    finally:
-        ray.shutdown()
-        keep_logs(Path(home), logs)
+            keep_logs(Path(home), logs)
 
 
 def keep_logs(home: Path, logs: Path) -> None:

@@ -114,19 +114,31 @@ def percent(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:.1f}"
 
 
+def pooled(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows over all seeds where there are several; the report shows each seed's own."""
+    return [row for row in rows if row["seed"] is None] or rows
+
+
+def narrow_table(title: str, first: str, others: tuple[str, ...]) -> Table:
+    """A table that a terminal of 80 columns shows whole: the first column is text, the others numbers."""
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+    table.add_column(first, no_wrap=True)
+    for name in others:
+        table.add_column(name, justify="right", no_wrap=True)
+    return table
+
+
 def evaluation_table(rows: list[dict[str, Any]]) -> Table:
     """The final table: accuracy with n, interval, majority and chance beside it (percent)."""
-    table = Table(title="Held-out accuracy (percent)", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-    several = len({row["seed"] for row in rows}) > 1
-    table.add_column("checkpoint, prompt, decoding", no_wrap=True)
-    for name in ("n", "acc.", "95 % int.", "valid", "if valid", "maj.", "chance"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for row in rows:
+    table = narrow_table(
+        "Held-out accuracy (percent)",
+        "checkpoint",
+        ("n", "acc.", "95 % int.", "valid", "if valid", "maj.", "chance"),
+    )
+    for row in pooled(rows):
         low, high = row["ci95"]
         blank = "" if row["image"] == "true" else f" @{row['image']}"
         what = f"{row['checkpoint']} {row['prompt_mode']} {row['decoding']}{blank}"
-        if several and row["seed"] is not None:
-            what += f" seed {row['seed']}"
         rates = [
             row["accuracy"],
             row.get("valid_format"),
@@ -141,12 +153,12 @@ def evaluation_table(rows: list[dict[str, Any]]) -> Table:
 
 def comparison_table(rows: list[dict[str, Any]]) -> Table:
     """Paired differences in percentage points with their intervals."""
-    title = "Paired differences (percentage points)"
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column("a − b, decoding", no_wrap=True)
-    for name in ("questions", "clusters", "difference", "95 % interval"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for row in rows:
+    table = narrow_table(
+        "Paired differences (percentage points)",
+        "a − b, decoding",
+        ("questions", "clusters", "difference", "95 % interval"),
+    )
+    for row in pooled(rows):
         low, high = row["ci95"]
         table.add_row(
             f"{row['a']} − {row['b']}, {row['decoding']}", str(row["questions"]), str(row["clusters"]),
