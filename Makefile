@@ -6,13 +6,14 @@ RUN := PATH="$(VENV)/bin:$$PATH" HF_HUB_OFFLINE=1 RAY_USAGE_STATS_ENABLED=0 VLLM
 TESTS ?= tests
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench
+.PHONY: help setup demo test check bench chaos
 
 help:
 	@echo "make demo   the whole loop on this machine, results in runs/demo"
 	@echo "make test   all tests (those that need a GPU are left out)"
 	@echo "make check  formatting, lint, types, locks"
 	@echo "make bench  every script in benchmarks/"
+	@echo "make chaos  a driver killed 200 times (minutes)"
 	@echo "make setup  only the environment (.venv); the others do it by themselves"
 
 setup:
@@ -35,3 +36,6 @@ bench: setup
 	@status=0; for script in $$(grep -l __main__ benchmarks/*.py); do \
 		echo "== $$script"; $(RUN) python "$$script" || status=1; \
 	done; exit $$status
+
+chaos: setup
+	@$(RUN) python tests/chaos/driver_kills.py

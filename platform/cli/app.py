@@ -8,6 +8,7 @@ from rich.markup import escape
 from residency.platform.cli.check_command import check_command
 from residency.platform.cli.demo_command import demo_command
 from residency.platform.cli.import_command import import_command
+from residency.platform.cli.retry_command import retry_command
 from residency.platform.cli.run_command import (
     evaluate_command,
     rl_command,
@@ -36,6 +37,7 @@ app.command("synthesize")(synthesize_command)
 app.command("sft")(sft_command)
 app.command("rl")(rl_command)
 app.command("evaluate")(evaluate_command)
+app.command("retry")(retry_command)
 app.command("serve")(serve_command)
 
 
