@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import ray
+from ray.util.placement_group import PlacementGroup
 
 from residency.actors.learner import LearnerActor, join, open_address
 from residency.platform.cluster import wait_for
 from residency.platform.errors import ResidencyError, RoleError
+from residency.platform.node_types import seat_of
+from residency.platform.placement import Events, no_events, options_in, release, reserve
 from residency.platform.profiles import LearnerConfig
 from residency.platform.recipe import OptimizerConfig
 from residency.platform.records import PolicyVersion
@@ -40,8 +43,9 @@ def rank_environment(learner: LearnerConfig) -> dict[str, str]:
 class LearnerGroup:
     """Started by ``await LearnerGroup.start(…)``. After an error of a rank the group is of no more use: close it."""
 
-    def __init__(self, actors: Sequence[Any], deadline_seconds: float) -> None:
-        self._actors, self._deadline_seconds = list(actors), deadline_seconds
+    def __init__(self, seats: PlacementGroup, deadline_seconds: float) -> None:
+        self._seats, self._deadline_seconds = seats, deadline_seconds
+        self._actors: list[Any] = []
         self._failed = False
 
     @classmethod
@@ -57,11 +61,13 @@ class LearnerGroup:
         deadline_seconds: float,
         incarnation: int = 0,
         trust_remote_code: bool = False,
+        events: Events = no_events,
     ) -> Self:
-        """Place the rank actors, join them to a process group and build their engines.
+        """Place the rank actors, all or none, join them to a process group and build their engines.
 
-        ``media_ref`` is the media table in the object store. Raises RoleError or DeadlineError naming the rank; no
-        actor is left behind then.
+        ``media_ref`` is the media table in the object store; ``events`` hears of a wait for the seats. Raises
+        RecipeError where the cluster could never seat the ranks, RoleError or DeadlineError naming the rank; no actor
+        and no seat is left behind then.
         """
         settings = EngineSettings(
             optimizer=optimizer,
@@ -75,18 +81,16 @@ class LearnerGroup:
             deadline_seconds=deadline_seconds,
             trust_remote_code=trust_remote_code,
         )
-        place: dict[str, Any] = {
-            "num_cpus": learner.cpus,
-            "num_gpus": learner.gpus,
-            "runtime_env": {"env_vars": rank_environment(learner)},
-        }
-        if learner.labels:
-            place["label_selector"] = dict(learner.labels)
-        remote: Any = ray.remote(LearnerActor)
-        actors = [remote.options(**place).remote(str(model_dir), settings, incarnation) for _ in range(learner.actors)]
-        group = cls(actors, deadline_seconds)
+        seat = seat_of(learner)
+        seats = await reserve(seat, learner.actors, who="the learner ranks", seconds=deadline_seconds, events=events)
+        group = cls(seats, deadline_seconds)
         joined = False
         try:
+            environment = {"env_vars": rank_environment(learner)}
+            for rank in range(learner.actors):
+                remote: Any = ray.remote(LearnerActor).options(**options_in(seats, rank, seat), runtime_env=environment)
+                group._actors.append(remote.remote(str(model_dir), settings, incarnation))
+            actors = group._actors
             host, port = await wait_for(
                 actors[0].__ray_call__.remote(open_address), "learner rank 0", "starting", deadline_seconds
             )
@@ -102,7 +106,7 @@ class LearnerGroup:
             )
             joined = True
         finally:
-            if not joined:  # a failed or cancelled start leaves no actor
+            if not joined:  # a failed or cancelled start leaves no actor and no seat
                 group._kill()
         return group
 
@@ -183,3 +187,4 @@ class LearnerGroup:
     def _kill(self) -> None:
         for actor in self._actors:
             ray.kill(actor)
+        release(self._seats)

@@ -9,6 +9,7 @@ import pyarrow as pa
 import ray
 
 from residency.platform.arrow_tables import from_table, to_table
+from residency.platform.placement import actor_options
 from residency.platform.profiles import RoleConfig
 from residency.platform.recipe import MixtureConfig, SynthesisConfig
 from residency.platform.records import Example, Item, Trace, Verdict
@@ -74,9 +75,5 @@ class SynthesizerActor:
 
 def start_synthesizer(*, placement: RoleConfig | None = None, **options: Any) -> Any:
     """Handle of a new synthesizer; ``placement`` gives CPUs and labels, ``options`` are further Ray actor options."""
-    placed: dict[str, Any] = {}
-    if placement is not None:
-        placed = {"num_cpus": placement.cpus}
-        if placement.labels:
-            placed["label_selector"] = placement.labels
+    placed = {} if placement is None else actor_options(placement)
     return ray.remote(SynthesizerActor).options(**{**placed, **options}).remote()

@@ -9,6 +9,7 @@ import ray
 
 from residency.platform.arrow_tables import from_table, to_table
 from residency.platform.errors import DataError
+from residency.platform.placement import actor_options
 from residency.platform.profiles import RoleConfig
 from residency.platform.recipe import RewardConfig
 from residency.platform.records import Item, PromptMode, Verdict
@@ -82,9 +83,5 @@ def start_verifier(
     **options: Any,
 ) -> Any:
     """Handle of a new verifier; ``placement`` gives CPUs and labels, ``options`` are further Ray actor options."""
-    placed: dict[str, Any] = {}
-    if placement is not None:
-        placed = {"num_cpus": placement.cpus}
-        if placement.labels:
-            placed["label_selector"] = placement.labels
+    placed = {} if placement is None else actor_options(placement)
     return ray.remote(VerifierActor).options(**{**placed, **options}).remote(function, limits)

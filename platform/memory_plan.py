@@ -5,11 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from residency.platform.errors import ModelError
+from residency.platform.node_types import Seat, seat_of
 from residency.platform.profiles import GeneratorConfig, Profile
 from residency.platform.recipe import Recipe
 
 GIB = 1024**3
 BYTES = {"float32": 4, "bfloat16": 2}
+VERSIONS_KEPT = 3  # the publisher's own default
+PROMPT_TOKEN_BYTES = 4 + 4  # its id in the trace and in the training batch
+NEW_TOKEN_BYTES = (4 + 4 + 8 + 4) + (4 + 4 + 4)  # id, logprob, version and text; in the batch id, weight and logprob
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,12 +47,13 @@ TINY = ModelLayout(name="tiny", parameters=3e6, layers=4, kv_heads=4, head_size=
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RolePlan:
-    """One role's line in the plan; all sizes in GiB for one actor. ``device`` is where parameters live."""
+    """One role's line in the plan; sizes in GiB for one of an actor's ``ranks``. ``device``: where parameters live."""
 
     role: str
     actors: int
-    cpus: float
-    gpus: float
+    most_actors: int
+    ranks: int = 1
+    seat: Seat
     device: str
     parameters_gib: float
     gradients_gib: float
@@ -58,6 +63,21 @@ class RolePlan:
     @property
     def total_gib(self) -> float:
         return self.parameters_gib + self.gradients_gib + self.optimizer_gib + self.kv_cache_gib
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StorePlan:
+    """What is known of the object store (GiB): weights that the publisher keeps, rollouts of one RL step, its size."""
+
+    versions: int
+    version_gib: float
+    rollouts: int
+    rollouts_gib: float
+    size_gib: float
+
+    @property
+    def total_gib(self) -> float:
+        return self.versions * self.version_gib + self.rollouts_gib
 
 
 def layout_of(model: str) -> ModelLayout:
@@ -99,8 +119,9 @@ def generator_plan(role: str, model: ModelLayout, config: GeneratorConfig, profi
     return RolePlan(
         role=role,
         actors=config.actors,
-        cpus=config.cpus,
-        gpus=config.gpus,
+        most_actors=config.most_actors,
+        ranks=config.tensor_parallel,
+        seat=seat_of(config),
         device=device,
         parameters_gib=parameters,
         gradients_gib=0.0,
@@ -121,8 +142,8 @@ def learner_plan(model: ModelLayout, profile: Profile) -> RolePlan:
     return RolePlan(
         role="learner",
         actors=ranks,
-        cpus=config.cpus,
-        gpus=config.gpus,
+        most_actors=config.most_actors,
+        seat=seat_of(config),
         device="GPU" if config.gpus else "CPU",
         parameters_gib=model.parameters * width / GIB / (ranks if config.zero_stage >= 3 else 1),
         gradients_gib=model.parameters * width / GIB / (ranks if config.zero_stage >= 2 else 1),
@@ -144,18 +165,32 @@ def plan_memory(recipe: Recipe, profile: Profile) -> list[RolePlan]:
         ("synthesizer", profile.synthesizers),
         ("publisher", profile.publisher),
     ):
-        held = student.parameters * BYTES[profile.dtype] / GIB if role == "publisher" else 0.0
+        version = student.parameters * BYTES[profile.dtype] / GIB
         plans.append(
             RolePlan(
                 role=role,
                 actors=config.actors,
-                cpus=config.cpus,
-                gpus=config.gpus,
+                most_actors=config.most_actors,
+                seat=seat_of(config),
                 device="object store" if role == "publisher" else "CPU",
-                parameters_gib=held,
+                parameters_gib=version * VERSIONS_KEPT if role == "publisher" else 0.0,
                 gradients_gib=0.0,
                 optimizer_gib=0.0,
                 kv_cache_gib=0.0,
             )
         )
     return plans
+
+
+def plan_store(recipe: Recipe, profile: Profile) -> StorePlan:
+    """The object store's line; answers are taken at their longest. Media are not in it: no dataset has been read."""
+    rollouts = recipe.rl.prompts_per_step * recipe.rl.group_size if recipe.rl.steps else 0
+    student = recipe.student
+    a_rollout = student.max_prompt_tokens * PROMPT_TOKEN_BYTES + student.max_new_tokens * NEW_TOKEN_BYTES
+    return StorePlan(
+        versions=VERSIONS_KEPT,
+        version_gib=layout_of(student.model).parameters * BYTES[profile.dtype] / GIB,
+        rollouts=rollouts,
+        rollouts_gib=rollouts * a_rollout / GIB,
+        size_gib=profile.object_store_mib / 1024,
+    )

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from residency.platform.errors import DataError, ModelError, RecipeError, ResidencyError, StorageError
-from residency.platform.memory_plan import RolePlan, plan_memory
+from residency.platform.memory_plan import RolePlan, StorePlan, plan_memory, plan_store
+from residency.platform.node_types import Demand, NodeType, capacity_errors, demands_of, most_seats, node_types_of
 from residency.platform.profiles import Profile
 from residency.platform.recipe import Recipe
 
@@ -14,11 +15,17 @@ LEAST_FREE_BYTES = 1 << 30
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Findings:
-    """What stops the run (``mistakes``), what cannot be seen from here (``notes``), and the plan of roles."""
+    """What stops the run (``mistakes``), what cannot be seen from here (``notes``), and the plan of roles.
+
+    ``demands`` is what all roles seat together, ``node_types`` what there could ever be (None where nothing tells).
+    """
 
     mistakes: tuple[ResidencyError, ...]
     notes: tuple[str, ...]
     roles: tuple[RolePlan, ...]
+    demands: tuple[Demand, ...]
+    node_types: tuple[NodeType, ...] | None
+    store: StorePlan | None
 
 
 def check_model(model: str) -> list[ResidencyError]:
@@ -88,12 +95,32 @@ def check(recipe: Recipe, profile: Profile, run: Path | None = None) -> Findings
     else:
         mistakes += data_mistakes
     roles: tuple[RolePlan, ...] = ()
+    store: StorePlan | None = None
     try:
-        roles = tuple(plan_memory(recipe, profile))
+        roles, store = tuple(plan_memory(recipe, profile)), plan_store(recipe, profile)
     except ModelError as error:
         if not any(isinstance(mistake, ModelError) for mistake in mistakes):
             mistakes.append(error)
     mistakes += check_fit(roles, profile)
+    if store is not None and store.total_gib > store.size_gib:
+        notes.append(
+            f"weights and rollouts take {store.total_gib:.2f} GiB of an object store of {store.size_gib:.2f} GiB:"
+            " Ray will spill to disk"
+        )
+    by_turns = demands_of(profile, teachers=any(teacher.kind == "vllm" for teacher in recipe.synthesis.teachers))
+    demands = {demand.role: demand for turn in by_turns for demand in turn}
+    types: tuple[NodeType, ...] | None = None
+    try:
+        types = node_types_of(profile)
+    except RecipeError as error:
+        mistakes.append(error)
+    if types is not None:
+        short = {str(error): error for turn in by_turns for error in capacity_errors(turn, types)}
+        mistakes += short.values()
+        notes += growth_notes(list(demands.values()), types)
+    elif elsewhere:
+        named = f"{profile.cluster_file} is not visible from here" if profile.cluster_file else "no cluster_file"
+        notes.append(f"{named}: whether the cluster can seat the roles shows when they start")
     if run is not None:
         free = shutil.disk_usage(nearest_existing(run.absolute())).free
         if free < LEAST_FREE_BYTES:
@@ -102,11 +129,27 @@ def check(recipe: Recipe, profile: Profile, run: Path | None = None) -> Findings
                     f"{run} has {free / 1e9:.1f} GB free", "at least 1.1 GB", "free some space or choose another --run"
                 )
             )
-    return Findings(mistakes=tuple(mistakes), notes=tuple(notes), roles=roles)
+    return Findings(
+        mistakes=tuple(mistakes),
+        notes=tuple(notes),
+        roles=roles,
+        demands=tuple(demands.values()),
+        node_types=types,
+        store=store,
+    )
+
+
+def growth_notes(demands: list[Demand], types: tuple[NodeType, ...]) -> list[str]:
+    """Roles that may grow to more actors than could ever be seated: no mistake, for they start with fewer."""
+    return [
+        f"{demand.role} may grow to {demand.most} actors, and all node types at their maximum seat {room:g}"
+        for demand in demands
+        if demand.number <= (room := most_seats(demand.seat, types)) < demand.most
+    ]
 
 
 def check_fit(roles: tuple[RolePlan, ...], profile: Profile) -> list[ResidencyError]:
-    """Roles that cannot fit: on their GPU each, and all CPU roles of a one-node profile together."""
+    """Roles that cannot fit in memory: on their GPU each rank, and all CPU roles of a one-node profile together."""
     mistakes: list[ResidencyError] = []
     for plan in roles:
         too_big = plan.device == "GPU" and profile.gpu_memory_gib and plan.total_gib > profile.gpu_memory_gib
@@ -115,29 +158,17 @@ def check_fit(roles: tuple[RolePlan, ...], profile: Profile) -> list[ResidencyEr
                 RecipeError(
                     f"{plan.role} needs {plan.parameters_gib:.1f} GiB of parameters and {plan.optimizer_gib:.1f} GiB of"
                     f" optimizer state on a GPU of {profile.gpu_memory_gib} GiB",
-                    "each actor within its GPU",
+                    "each rank within its GPU",
                     "more learner ranks or ZeRO stage 3, or a larger tensor_parallel for an engine",
                 )
             )
-    on_cpu = sum(plan.total_gib * plan.actors for plan in roles if plan.device == "CPU")
+    on_cpu = sum(plan.total_gib * plan.ranks * plan.actors for plan in roles if plan.device == "CPU")
     if profile.cluster_cpus is not None and on_cpu > profile.node_memory_gib:
         mistakes.append(
             RecipeError(
                 f"the roles on CPU need {on_cpu:.1f} GiB, and the node has {profile.node_memory_gib:.1f} GiB",
                 "all of them within the node",
                 "a smaller model, or another profile",
-            )
-        )
-    cpus = sum(
-        config.actors * config.cpus
-        for config in (profile.generators, profile.learners, profile.verifiers, profile.synthesizers, profile.publisher)
-    )
-    if profile.cluster_cpus is not None and cpus > profile.cluster_cpus:
-        mistakes.append(
-            RecipeError(
-                f"profile {profile.name} seats roles on {cpus:.2f} CPUs, and its cluster has {profile.cluster_cpus}",
-                "no more than the cluster has",
-                "raise cluster_cpus, or lower the roles' cpus",
             )
         )
     return mistakes

@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "actors": {"platform", "synthesis", "training", "actors"},
     "platform/cli": {"platform", "synthesis", "training", "actors"},
 }
-MAY_IMPORT_RAY = re.compile(r"(actors/.*|platform/(cluster|elastic_pool|pool|jobs?)\.py|platform/cli/.*)")
+MAY_IMPORT_RAY = re.compile(r"(actors/.*|platform/(cluster|placement|causes|pool/\w+|jobs?)\.py|platform/cli/.*)")
 MAY_IMPORT_TORCH_AT_TOP = re.compile(r"(training|actors)/.*")
 PRODUCT_FOLDERS = ("platform", "actors", "synthesis", "training")
 OPTIONAL_PEERS = {"boto3"}  # imported only where the user's storage asks for it, and said so there

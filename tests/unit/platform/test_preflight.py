@@ -7,10 +7,19 @@ from pathlib import Path
 
 import pytest
 
+from residency.platform.cli.check_command import report_findings
 from residency.platform.errors import ModelError
-from residency.platform.memory_plan import GIB, PUBLISHED, layout_of, learner_plan, plan_memory
-from residency.platform.preflight import check, check_model
-from residency.platform.profiles import Profile, load_profile
+from residency.platform.memory_plan import (
+    GIB,
+    PUBLISHED,
+    generator_plan,
+    layout_of,
+    learner_plan,
+    plan_memory,
+    plan_store,
+)
+from residency.platform.preflight import check, check_fit, check_model
+from residency.platform.profiles import GeneratorConfig, Profile, RoleConfig, load_profile
 from residency.platform.recipe import Recipe, load_recipe
 from residency.platform.shipped import find
 
@@ -50,6 +59,69 @@ def test_roles_that_do_not_fit_the_node_are_refused() -> None:
     assert any(
         "0.1 GiB" in str(m) for m in check(STARTER, Profile(name="x", cluster_cpus=2, node_memory_gib=0.1)).mistakes
     )
+
+
+def test_each_rank_of_an_engine_on_cpu_has_its_share_of_parameters_and_a_cache() -> None:
+    """Two engines of two ranks: 3.75e9 fp32 parameters are halved, the cache is not, and the node holds four ranks."""
+    config = GeneratorConfig(actors=2, tensor_parallel=2, kv_cache_gib=1.0)
+    profile = Profile(name="x", cluster_cpus=8, node_memory_gib=31, generators=config)
+    plan = generator_plan("generator", PUBLISHED["Qwen2.5-VL-3B-Instruct"], config, profile)
+    assert plan.parameters_gib == pytest.approx(3.75e9 * 4 / 2 / GIB)
+    assert (plan.kv_cache_gib, plan.ranks, plan.actors) == (1.0, 2, 2)
+    (mistake,) = check_fit((plan,), profile)
+    assert f"{4 * (3.75e9 * 2 / GIB + 1):.1f} GiB, and the node has 31.0 GiB" in str(mistake)
+    assert not check_fit((plan,), profile.model_copy(update={"node_memory_gib": 32}))
+
+
+def test_what_the_node_types_could_never_give_is_refused_and_what_they_might_is_a_note() -> None:
+    recipe, profile = load_recipe(find("recipes", "infimed-3b")), load_profile(find("profiles", "cluster"))
+
+    def with_generators(**changes: int) -> Profile:
+        return profile.model_copy(update={"generators": profile.generators.model_copy(update=changes)})
+
+    findings = check(recipe, with_generators(actors=33))
+    assert any("33 generators" in str(m) and "seat 32 of them" in str(m) for m in findings.mistakes)
+    findings = check(recipe, with_generators(max_actors=33))
+    assert not findings.mistakes
+    assert any("may grow to 33 actors" in note and "seat 32" in note for note in findings.notes)
+    findings = check(STARTER, Profile(name="x", cluster_cpus=2, verifiers=RoleConfig(actors=3, cpus=0.6)))
+    assert any("and this machine at their maximum have 2" in str(mistake) for mistake in findings.mistakes)
+    findings = check(STARTER, Profile(name="x", cluster_cpus=2, verifiers=RoleConfig(labels={"role": "cpu"})))
+    assert any("role=cpu" in str(mistake) for mistake in findings.mistakes)
+
+
+def test_a_cluster_file_that_is_not_here_is_a_note_and_one_without_types_a_mistake(tmp_path: Path) -> None:
+    profile = Profile(name="x", cluster_file=str(tmp_path / "cluster.yaml"))
+    findings = check(STARTER, profile)
+    assert not findings.mistakes
+    assert any("cluster.yaml is not visible from here" in note for note in findings.notes)
+    (tmp_path / "cluster.yaml").write_text("cluster_name: x\n")
+    assert any("available_node_types" in str(mistake) for mistake in check(STARTER, profile).mistakes)
+
+
+def test_the_store_holds_the_versions_that_are_kept_and_a_steps_rollouts() -> None:
+    """3 versions of 3.75e9 bf16 parameters; 128 × 8 rollouts of 2,048 tokens in (8 bytes) and 2,048 out (32 bytes)."""
+    recipe, profile = load_recipe(find("recipes", "infimed-3b")), load_profile(find("profiles", "cluster"))
+    store = plan_store(recipe, profile)
+    assert store.total_gib == pytest.approx((3 * 3.75e9 * 2 + 1024 * 2048 * 40) / GIB)
+    assert store.size_gib == 64
+    assert not any("spill" in note for note in check(recipe, profile).notes)
+    small = profile.model_copy(update={"object_store_mib": 1024})
+    assert any("spill to disk" in note for note in check(recipe, small).notes)
+
+
+def test_the_plan_says_where_each_role_goes(capsys: pytest.CaptureFixture[str]) -> None:
+    recipe, profile = load_recipe(find("recipes", "infimed-3b")), load_profile(find("profiles", "cluster"))
+    report_findings(check(recipe, profile), recipe, as_json=True)
+    document = json.loads(capsys.readouterr().out)
+    roles = {role["role"]: role for role in document["roles"]}
+    assert roles["learner"]["goes_to"] == ["gpu_learners (role=learner)"]
+    assert roles["verifier"]["goes_to"] == ["cpu (role=cpu)", "gpu_generators (role=generator)"]
+    assert roles["generator"]["max_actors"] == 16
+    loads = {tuple(load["types"]): load for load in document["node_types"]}
+    assert loads[("cpu",)]["cpus"] == [10, 40, 96]
+    assert loads[("gpu_generators",)]["gpus"] == [4 + 4, 16 + 4, 32]
+    assert document["object_store"]["media_gib"] is None
 
 
 def test_missing_folders_are_mistakes_here_and_notes_on_a_cluster(tmp_path: Path) -> None:
