@@ -3,13 +3,13 @@
 import os
 from dataclasses import dataclass
 
-from residency.platform.profiles import Profile
+from residency.platform.profiles import GeneratorConfig, Profile
 from residency.platform.records import PolicyVersion
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EngineConfig:
-    """One vLLM engine. ``kv_cache_gib`` counts on CPU, ``gpu_memory_share`` on a GPU; ``threads`` on CPU only."""
+    """One vLLM engine. ``kv_cache_gib`` and ``threads``, of each rank, count on CPU, ``gpu_memory_share`` on a GPU."""
 
     dtype: str = "float32"
     max_model_len: int = 512  # prompt (images expanded) and answer, in tokens
@@ -18,7 +18,7 @@ class EngineConfig:
     block_size: int = 32  # tokens of a KV block; multiples of 32 are fast on CPU
     kv_cache_gib: float = 0.5
     image_cache_gib: float = 0.1  # processed images kept between requests
-    tensor_parallel: int = 1
+    tensor_parallel: int = 1  # ranks (T), all on the engine's node
     gpu_memory_share: float = 0.9
     threads: int = 2
     images_per_prompt: int = 1
@@ -27,9 +27,16 @@ class EngineConfig:
     deadline_seconds: float = 600.0  # of one generate, of one weight update
 
     @classmethod
-    def from_profile(cls, profile: Profile, *, max_model_len: int, images_per_prompt: int = 1) -> "EngineConfig":
-        """The engine that a profile asks for."""
-        generators = profile.generators
+    def from_profile(
+        cls,
+        profile: Profile,
+        generators: GeneratorConfig,
+        *,
+        max_model_len: int,
+        images_per_prompt: int = 1,
+        trust_remote_code: bool = False,
+    ) -> "EngineConfig":
+        """The engine that a profile asks for: its ``generators``, or its ``teachers``."""
         return cls(
             dtype=profile.dtype,
             max_model_len=max_model_len,
@@ -39,6 +46,7 @@ class EngineConfig:
             tensor_parallel=generators.tensor_parallel,
             gpu_memory_share=generators.gpu_memory_share,
             threads=generators.threads,
+            trust_remote_code=trust_remote_code,
             deadline_seconds=profile.deadline_seconds,
         )
 
@@ -59,6 +67,7 @@ def engine_environment(threads: int) -> dict[str, str]:
     """Environment that must stand before torch and vLLM are imported in the process that runs the engine."""
     return {
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine core in this process, so that it can pull objects
+        "VLLM_WORKER_MULTIPROC_METHOD": "spawn",  # of several ranks; a Ray worker's threads do not survive a fork
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # binding fails or starves inside Ray's workers
         "VLLM_NO_USAGE_STATS": "1",
         "VLLM_LOGGING_LEVEL": os.environ.get("VLLM_LOGGING_LEVEL", "WARNING"),

@@ -10,6 +10,7 @@ import ray
 from residency.actors.engine_config import EngineConfig, EngineHealth, engine_environment
 from residency.actors.engine_requests import MediaShelf
 from residency.actors.vllm_engine import VllmEngine
+from residency.platform.placement import actor_options
 from residency.platform.profiles import GeneratorConfig
 from residency.platform.records import PolicyVersion
 from residency.platform.sampling import SamplingConfig
@@ -64,13 +65,10 @@ def start_generator(
 ) -> Any:
     """Handle of a new generator; its engine is up when ``health`` first answers.
 
-    ``placement`` gives CPUs, GPUs and labels; ``options`` are further Ray actor options and override them.
+    ``placement`` gives CPUs (of each rank where there is no GPU), GPUs and labels; ``options`` are further Ray actor
+    options and override them.
     """
-    placed: dict[str, Any] = {}
-    if placement is not None:
-        placed = {"num_cpus": placement.cpus, "num_gpus": placement.gpus}
-        if placement.labels:
-            placed["label_selector"] = placement.labels
+    placed = {} if placement is None else actor_options(placement)
     return (
         ray.remote(GeneratorActor)
         .options(

@@ -2,7 +2,7 @@
 
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,10 @@ Published = tuple[WeightsManifest, list["ray.ObjectRef[np.ndarray]"]]
 
 
 class PublisherActor:
-    """Keeps the buckets of the last ``keep`` versions alive; engines pull straight from the node that holds the data.
+    """Keeps the buckets alive of the last ``keep`` versions, and of those that somebody was said to need (``retain``).
+
+    Engines pull straight from the node that holds the data. An object is freed once the publisher has let go of it and
+    no reference is held elsewhere: one that is on its way to a generator ends its way.
 
     Ray gives an object to whoever *called* the task that returned it. So the publisher calls the learner, and the
     learner's buckets are the publisher's from their first byte: they stay where they were packed, without a second
@@ -28,6 +31,7 @@ class PublisherActor:
     def __init__(self, keep: int = 3) -> None:
         self._keep = keep
         self._published: OrderedDict[PolicyVersion, Published] = OrderedDict()
+        self._in_use: frozenset[PolicyVersion] = frozenset()
 
     def collect(self, learners: Sequence[Any], label: str, deadline_seconds: float) -> Published:
         """Gather one version from a learner group: handles of all its ranks, rank 0 first.
@@ -62,9 +66,14 @@ class PublisherActor:
         """The version that was published last, for who joins late; None before the first."""
         return next(reversed(self._published.values()), None)
 
-    def forget(self, version: PolicyVersion) -> bool:
-        """Let go of a version's objects; whether it was there."""
-        return self._published.pop(version, None) is not None
+    def retain(self, in_use: Collection[PolicyVersion]) -> list[PolicyVersion]:
+        """Keep the versions that some generator has or is being sent, whatever their age, until told anew.
+
+        All of them each time, so that a generator that died needs no farewell. Returns what is held, oldest first.
+        """
+        self._in_use = frozenset(in_use)
+        self._let_go()
+        return list(self._published)
 
     def versions(self) -> list[PolicyVersion]:
         """Versions that are held, oldest first; an answer also says that the publisher lives."""
@@ -73,9 +82,13 @@ class PublisherActor:
     def _adopt(self, manifest: WeightsManifest, bucket_refs: "list[ray.ObjectRef[np.ndarray]]") -> Published:
         self._published.pop(manifest.version, None)  # published again: replaced, and now the latest
         self._published[manifest.version] = (manifest, bucket_refs)
-        while len(self._published) > self._keep:
-            self._published.popitem(last=False)
+        self._let_go()
         return manifest, bucket_refs
+
+    def _let_go(self) -> None:
+        for version in list(self._published)[: -self._keep]:
+            if version not in self._in_use:
+                del self._published[version]
 
 
 def _drain(streams: Sequence[Any], deadline: float) -> list[list[Any]]:

@@ -1,21 +1,18 @@
 """vLLM's weight-transfer engine for weights that lie in Ray's object store (backend ``ray_object_store``).
 
-The buckets are pulled in the process of the engine's worker, without a copy where the store is on the same node. Size
-and digest of every bucket, and name and shape of every tensor, are checked before the first tensor is touched: an
-update that is refused leaves the old weights serving.
+The engine's process pulls the buckets, without a copy where the store is on the same node; each rank checks size and
+digest of every bucket, and name and shape of every tensor, before the first tensor is touched. Only when all ranks
+have found all of it sound does any of them load: an update that is refused leaves the old weights serving.
 """
 
-import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-import ray
 import torch
-from ray.exceptions import GetTimeoutError, ObjectLostError
 from vllm.distributed.weight_transfer.base import (
     WeightTransferEngine,
     WeightTransferInitInfo,
@@ -25,7 +22,8 @@ from vllm.distributed.weight_transfer.factory import WeightTransferEngineFactory
 from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead
 from vllm.model_executor.model_loader.reload import finalize_layerwise_reload, initialize_layerwise_reload
 
-from residency.platform.errors import DeadlineError, WeightUpdateError
+from residency.actors.rank_buckets import SharedBuckets
+from residency.platform.errors import RoleError, WeightUpdateError
 from residency.training.folder_tensors import folder_shapes
 from residency.training.weight_buckets import WeightsManifest, unpack_bucket
 
@@ -34,6 +32,7 @@ if TYPE_CHECKING:
     from vllm.config.weight_transfer import WeightTransferConfig
 
 BACKEND = "ray_object_store"
+RANK_VERBS = f"{__name__}.RankVerbs"  # as EngineArgs.worker_extension_cls takes it
 TIED_HEAD = "lm_head.weight"
 
 
@@ -44,37 +43,10 @@ class StoreInitInfo(WeightTransferInitInfo):
 
 @dataclass
 class StoreUpdateInfo(WeightTransferUpdateInfo):
-    """One whole version: its manifest and the buckets' references, in the manifest's order."""
+    """One whole version: its manifest and the buckets in the manifest's order, here or shared by another process."""
 
     manifest: WeightsManifest
-    bucket_refs: Sequence["ray.ObjectRef[np.ndarray]"]
-    deadline_seconds: float  # of the pull
-    seconds: dict[str, float] = field(default_factory=dict)  # filled: pull, verify, load
-
-
-def pull_buckets(info: StoreUpdateInfo) -> list[np.ndarray]:
-    """The buckets as read-only views of the node's store; names version and cause where they do not come."""
-    manifest = info.manifest
-    if len(info.bucket_refs) != len(manifest.buckets):
-        raise WeightUpdateError(
-            f"{len(info.bucket_refs)} bucket references for weights {manifest.label} ({manifest.version})",
-            f"{len(manifest.buckets)}, as the manifest says",
-        )
-    try:
-        return ray.get(list(info.bucket_refs), timeout=info.deadline_seconds)
-    except GetTimeoutError as error:
-        raise DeadlineError(
-            f"the object store did not hand over weights {manifest.label} ({manifest.num_bytes} bytes)"
-            f" within {info.deadline_seconds:.0f} s",
-            "all buckets before the deadline",
-            "see whether the publisher's node is alive and not short of memory",
-        ) from error
-    except ObjectLostError as error:
-        raise WeightUpdateError(
-            f"buckets of weights {manifest.label} ({manifest.version}) are gone: {str(error).splitlines()[0]}",
-            "objects that their owner, the publisher, still holds",
-            "publish the weights again, or load the last checkpoint",
-        ) from error
+    buckets: Sequence[np.ndarray] | SharedBuckets
 
 
 def check_names(manifest: WeightsManifest, expected: dict[str, tuple[int, ...]], mapper: Any, tied_head: bool) -> None:
@@ -97,7 +69,7 @@ def check_names(manifest: WeightsManifest, expected: dict[str, tuple[int, ...]],
 
 
 class RayObjectStoreEngine(WeightTransferEngine[StoreInitInfo, StoreUpdateInfo]):
-    """Pull, verify, then load layer by layer through vLLM's own reload."""
+    """Verify in ``update_weights``, load layer by layer through vLLM's own reload in ``finish_weight_update``."""
 
     init_info_cls = StoreInitInfo
     update_info_cls = StoreUpdateInfo
@@ -109,36 +81,34 @@ class RayObjectStoreEngine(WeightTransferEngine[StoreInitInfo, StoreUpdateInfo])
         configs = (self.model_config.hf_config, self.model_config.hf_text_config)
         self._tied_head = any(getattr(config, "tie_word_embeddings", False) for config in configs)
         self._expected = folder_shapes(Path(self.model_config.model))
-        self._reloading = False
+        self._verified: list[tuple[str, torch.Tensor]] | None = None
 
     def init_transfer_engine(self, init_info: StoreInitInfo) -> None:
         """No rendezvous: the references in each update are enough."""
 
     def start_weight_update(self) -> None:
         """Nothing yet: the reload takes the model apart, and that waits until the buckets are verified."""
+        self._verified = None
 
     def receive_weights(self, update_info: StoreUpdateInfo) -> None:
-        """Raises WeightUpdateError or DeadlineError before anything is touched; any later error leaves no model."""
-        manifest, seconds = update_info.manifest, update_info.seconds
-        started = time.perf_counter()
-        buffers = pull_buckets(update_info)
-        pulled = time.perf_counter()
+        """Hold the verified tensors; WeightUpdateError where they are not sound. Nothing is touched yet."""
+        manifest, buckets = update_info.manifest, update_info.buckets
+        buffers = buckets.views() if isinstance(buckets, SharedBuckets) else buckets
         mapper = getattr(self.model, "hf_to_vllm_mapper", None)
         check_names(manifest, self._expected, mapper, self._tied_head)
-        tensors = [
+        self._verified = [
             tensor
             for spec, buffer in zip(manifest.buckets, buffers, strict=True)
             for tensor in unpack_bucket(spec, buffer, f"weights {manifest.label} ({manifest.version})")
         ]
-        verified = time.perf_counter()
-        self._reloading = True
-        initialize_layerwise_reload(self.model)
-        cast(Any, self.model).load_weights(iter(tensors))
-        seconds |= {"pull": pulled - started, "verify": verified - pulled, "load": time.perf_counter() - verified}
 
     def finish_weight_update(self) -> None:
-        if not self._reloading:
+        """Any error from here on leaves no model."""
+        tensors, self._verified = self._verified, None
+        if tensors is None:
             return
+        initialize_layerwise_reload(self.model)
+        cast(Any, self.model).load_weights(iter(tensors))
         finalize_layerwise_reload(self.model, self.model_config)
         if self._tied_head:
             # A tied head loads nothing of its own, so the reload passes it by; but on CPU it computes with a repacked
@@ -146,13 +116,42 @@ class RayObjectStoreEngine(WeightTransferEngine[StoreInitInfo, StoreUpdateInfo])
             for module in self.model.modules():
                 if isinstance(module, ParallelLMHead):
                     module.quant_method.process_weights_after_loading(module)
-        self._reloading = False
 
     def shutdown(self) -> None:
         """No resources of its own: the views die with the buffers."""
+        self._verified = None
 
 
-def register() -> None:
-    """Make the backend known to vLLM in this process; safe to repeat."""
-    if BACKEND not in WeightTransferEngineFactory._registry:  # the factory refuses a second registration
-        WeightTransferEngineFactory.register_engine(BACKEND, __name__, RayObjectStoreEngine.__name__)
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RankAnswer:
+    """What a rank says of an update: ``refusal`` is why it cannot be loaded."""
+
+    refusal: RoleError | None = None
+
+
+class RankVerbs:
+    """Mixed into vLLM's worker, in each rank's process; that vLLM imports it there makes the backend known there.
+
+    A refusal is an answer and no exception: on its way between processes an exception would lose its type, and leave
+    the other ranks' answers lying in their queues, to be taken for answers to the next call.
+    """
+
+    def verify_update(self, update: dict[str, Any]) -> RankAnswer:
+        """Start an update, map and verify its buckets; ``finish_weight_update`` or ``drop_update`` must follow."""
+        worker: Any = self
+        worker.start_weight_update()
+        try:
+            worker.update_weights(update)
+        except RoleError as error:
+            return RankAnswer(refusal=error)
+        return RankAnswer()
+
+    def drop_update(self) -> None:
+        """Forget an update that some rank refused."""
+        worker: Any = self
+        worker.weight_transfer_engine.start_weight_update()
+        worker._weight_update_active = False  # vLLM ends an update only by an error or by loading it
+
+
+if BACKEND not in WeightTransferEngineFactory._registry:  # the factory refuses a second registration
+    WeightTransferEngineFactory.register_engine(BACKEND, __name__, RayObjectStoreEngine.__name__)

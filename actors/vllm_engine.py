@@ -1,11 +1,10 @@
-"""One vLLM engine in this process, stepped in a thread of its own. No Ray: an actor is a shell around it.
+"""One vLLM engine in this process, stepped in a thread of its own. An actor is a shell around it.
 
 All contact with vLLM happens in the engine thread; other threads hand it commands and wait with a deadline. So health
-is answered while it generates, and weights change between two steps. A failure of the engine ends it: every caller
-then gets a RoleError with the cause.
+is answered while it generates, and weights change between two steps. Several ranks are child processes of this one. A
+failure of the engine or of a rank ends it: every caller then gets a RoleError with the cause.
 """
 
-import logging
 import os
 import queue
 import threading
@@ -14,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -21,6 +21,7 @@ from typing import Any, TypeVar, cast
 import pyarrow as pa
 
 from residency.actors.engine_config import EngineConfig, EngineHealth, engine_environment
+from residency.actors.engine_ranks import EngineRanks
 from residency.actors.engine_requests import (
     MediaShelf,
     Request,
@@ -30,6 +31,7 @@ from residency.actors.engine_requests import (
     to_prompt,
     to_trace_table,
 )
+from residency.actors.rank_buckets import pull_buckets, shared_buckets
 from residency.platform.errors import DeadlineError, ResidencyError, RoleError
 from residency.platform.records import PolicyVersion
 from residency.platform.sampling import SamplingConfig
@@ -81,12 +83,6 @@ class VllmEngine:
     def __init__(
         self, model_dir: Path, config: EngineConfig, *, version: PolicyVersion, label: str, role: str = "policy"
     ) -> None:
-        if config.tensor_parallel != 1:
-            raise RoleError(
-                f"an engine of {config.tensor_parallel} ranks was asked for",
-                "tensor_parallel 1: more ranks are not built yet",
-                "set generators.tensor_parallel to 1 in the profile",
-            )
         self._model_dir, self._config, self._role = model_dir, config, role
         self.version, self.label = version, label
         self._commands: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
@@ -96,6 +92,7 @@ class VllmEngine:
         self._running_sequences = 0
         self._next_id = 0
         self._closing = False
+        self._at_end = ExitStack()
         self._failure: BaseException | None = None
         self._ready: Future[None] = Future()
         self._thread = threading.Thread(target=self._serve, name="vllm-engine", daemon=True)
@@ -180,18 +177,34 @@ class VllmEngine:
         try:
             self._start()
             self._ready.set_result(None)
+            self._work()
+        except Exception as error:  # the boundary: whatever ends the engine reaches every caller as a RoleError
+            self._failure = error
+        self._fail_all()
+        self._at_end.close()
+
+    def _work(self) -> None:
+        try:
             while not self._closing:
                 self._obey()
                 if not self._running and self._updates:
-                    self._swap(self._updates.popleft())
+                    self._swap(self._updates[0])
+                    self._updates.popleft()
                 elif not self._updates:  # an update waits for the running ones: nothing new is admitted
                     self._admit()
                 if self._running:
                     self._step()
-            self._engine.engine_core.shutdown()
-        except Exception as error:  # the boundary: whatever ends the engine reaches every caller as a RoleError
-            self._failure = error
-        self._fail_all()
+                self._check_ranks()
+        except RuntimeError as error:  # vLLM says no more than "cancelled" where a rank has died
+            self._check_ranks(error)
+            raise
+
+    def _check_ranks(self, cause: RuntimeError | None = None) -> None:
+        lost = self._ranks.lost()
+        if lost:
+            raise RoleError(
+                lost, f"all {self._config.tensor_parallel} ranks alive", "see the generator's log for its last words"
+            ) from cause
 
     def _fail_all(self) -> None:
         for future in [
@@ -206,63 +219,17 @@ class VllmEngine:
     def _start(self) -> None:
         os.environ.update(engine_environment(self._config.threads))
         os.environ.pop("VLLM_CPU_KVCACHE_SPACE", None)  # whole GiB only, and it would override ours
-        import torch
-        from vllm import EngineArgs, SamplingParams
         from vllm.exceptions import VLLMValidationError
-        from vllm.platforms import current_platform
-        from vllm.sampling_params import RequestOutputKind
-        from vllm.v1.engine.llm_engine import LLMEngine
 
-        from residency.actors import ray_object_store
-        from residency.actors.media_ban import MEDIA_TOKEN_BAN
+        from residency.actors.engine_setup import sampling_params, start_engine
 
-        config = self._config
-        ray_object_store.register()
-        on_cpu = current_platform.is_cpu()
-        if on_cpu:
-            torch.set_num_threads(config.threads)
-        self._engine = LLMEngine.from_engine_args(
-            EngineArgs(
-                model=str(self._model_dir),
-                dtype=config.dtype,  # pyright: ignore[reportArgumentType] (vLLM checks the name)
-                max_model_len=config.max_model_len,
-                max_num_seqs=config.max_sequences,
-                max_num_batched_tokens=max(config.max_batch_tokens, config.max_model_len),
-                block_size=config.block_size if on_cpu else None,
-                kv_cache_memory_bytes=int(config.kv_cache_gib * 1024**3) if on_cpu else None,
-                gpu_memory_utilization=config.gpu_memory_share,
-                mm_processor_cache_gb=config.image_cache_gib,
-                limit_mm_per_prompt={"image": config.images_per_prompt, "video": 0},
-                enforce_eager=on_cpu,
-                # A prompt cut into chunks makes vLLM set a seeded generator back, which torch's CPU generators refuse.
-                enable_chunked_prefill=not on_cpu,
-                enable_prefix_caching=True,
-                logprobs_mode="processed_logprobs",
-                logits_processors=[MEDIA_TOKEN_BAN],
-                weight_transfer_config={"backend": ray_object_store.BACKEND},  # pyright: ignore[reportArgumentType]
-                trust_remote_code=config.trust_remote_code,
-                disable_log_stats=True,
-            )
-        )
-        self._engine.collective_rpc("init_weight_transfer_engine", args=({},))
-        logging.getLogger("vllm.v1.worker.cpu_worker").setLevel(logging.ERROR)  # it repeats itself for every image
+        self._sampling_params = sampling_params
+        self._engine = start_engine(self._model_dir, self._config)
+        self._ranks = EngineRanks(self._engine)
+        self._at_end.callback(self._ranks.end)
         self._tokenizer = self._engine.get_tokenizer()
         self._chat = chat_renderer(self._tokenizer)
         self._refusal = VLLMValidationError
-        self._make_params: Callable[[Request, SamplingConfig], SamplingParams] = lambda request, sampling: (
-            SamplingParams(
-                n=request.num_samples,  # vLLM draws sample k with seed + k
-                seed=request.seed,
-                temperature=sampling.temperature,
-                top_p=sampling.top_p,
-                top_k=sampling.top_k,
-                max_tokens=sampling.max_new_tokens,
-                logprobs=0,  # the sampled token's alone
-                flat_logprobs=True,
-                detokenize=False,  # once for the whole batch, at its end
-                output_kind=RequestOutputKind.FINAL_ONLY,
-            )
-        )
 
     def _obey(self) -> None:
         """Run the commands that came; an idle engine waits a moment for one."""
@@ -286,7 +253,7 @@ class VllmEngine:
             try:
                 prompt = to_prompt(request, self._chat(request), batch.shelf, self.version)
                 name = f"{self._next_id}"
-                self._engine.add_request(name, cast(Any, prompt), self._make_params(request, batch.sampling))
+                self._engine.add_request(name, cast(Any, prompt), self._sampling_params(request, batch.sampling))
             except (
                 ResidencyError,
                 ValueError,
@@ -358,22 +325,25 @@ class VllmEngine:
                 )
             )
             return
-        info = {
-            "manifest": manifest,
-            "bucket_refs": update.bucket_refs,
-            "deadline_seconds": update.deadline - drained,
-            "seconds": phases,
-        }
-        self._engine.collective_rpc("start_weight_update")
-        try:
-            self._engine.collective_rpc("update_weights", args=(info,))
-        except (DeadlineError, RoleError) as error:  # raised before the first tensor was touched
-            update.done.set_exception(error)
+        with ExitStack() as sharing:
+            try:
+                buckets = pull_buckets(manifest, update.bucket_refs, update.deadline - drained)
+                if self._config.tensor_parallel > 1:
+                    buckets = sharing.enter_context(shared_buckets(buckets))
+            except RoleError as error:
+                update.done.set_exception(error)
+                return
+            pulled = time.perf_counter()
+            answers = self._ask_ranks("verify_update", update, {"manifest": manifest, "buckets": buckets})
+        refusals = [answer.refusal for answer in answers if answer.refusal is not None]
+        if refusals:  # before any rank touched its first tensor
+            self._ask_ranks("drop_update", update)
+            update.done.set_exception(refusals[0])
             return
-        finishing = time.perf_counter()
-        self._engine.collective_rpc("finish_weight_update")
+        verified = time.perf_counter()
+        self._ask_ranks("finish_weight_update", update)
         loaded = time.perf_counter()
-        phases["load"] += loaded - finishing
+        phases |= {"pull": pulled - drained, "verify": verified - pulled, "load": loaded - verified}
         if not self._engine.reset_prefix_cache():
             raise RoleError("vLLM kept its prefix cache after a weight update", "an empty cache: nothing was running")
         self._engine.reset_encoder_cache()
@@ -388,3 +358,16 @@ class VllmEngine:
                 seconds=dict(phases),
             )
         )
+
+    def _ask_ranks(self, verb: str, update: _Update, *args: Any) -> list[Any]:
+        """Each rank's answer. A late rank ends the engine: its answer would be taken for one to the next question."""
+        seconds = max(IDLE_SECONDS, update.deadline - time.perf_counter())
+        try:
+            return self._engine.collective_rpc(verb, timeout=seconds, args=args)
+        except TimeoutError as error:
+            raise DeadlineError(
+                f"a rank of {self._model_dir.name} had not ended {verb} of weights {update.manifest.label}"
+                f" when the deadline came",
+                "an answer of every rank before the deadline",
+                "raise deadline_seconds in the profile, or give the generator more CPUs",
+            ) from error

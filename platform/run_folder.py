@@ -144,8 +144,21 @@ class RunFolder:
 
     # traces -------------------------------------------------------------------------------------------------------
 
-    def write_traces(self, stage: str, part: int, traces: pa.Table, verdicts: pa.Table) -> None:
-        """``traces/part-<stage>-<part>.arrow``, the same in ``verdicts/``; a repeated stage writes the same names."""
-        name = f"part-{stage}-{part:05d}.arrow"
-        write_arrow(verdicts, self.path / "verdicts" / name)
-        write_arrow(traces, self.path / "traces" / name)
+    def write_part(self, kind: str, purpose: str, number: int, table: pa.Table) -> str:
+        """``<kind>/part-<purpose>-<number>.arrow`` (kind: traces or verdicts), whole and synced; returns that name."""
+        name = f"{kind}/part-{purpose}-{number:05d}.arrow"
+        write_arrow(table, self.path / name)
+        return name
+
+    def read_part(self, kind: str, purpose: str, number: int) -> pa.Table:
+        """What ``write_part`` wrote; raises StorageError where the journal names a part that is gone or damaged."""
+        path = self.path / kind / f"part-{purpose}-{number:05d}.arrow"
+        try:
+            with pa.memory_map(str(path)) as source:
+                return pa.ipc.open_file(source).read_all()
+        except (OSError, pa.ArrowInvalid) as error:
+            raise StorageError(
+                f"{path} cannot be read: {error}",
+                "the part as it was written: the journal counts on it",
+                "restore it (from the mirror, if there is one), or start a new run",
+            ) from error

@@ -19,6 +19,7 @@ from residency.platform.cli.stages.sft_stage import pretrain_stage, sft_stage, w
 from residency.platform.cli.stages.synthesize_stage import difficulty_stage, synthesize_stage
 from residency.platform.cluster import local_cluster
 from residency.platform.dataset_folder import read_card
+from residency.platform.journal.journal import Journal
 from residency.platform.profiles import Profile
 from residency.platform.recipe import Recipe
 from residency.platform.report.report import write_report
@@ -102,16 +103,18 @@ async def conduct_seed(
             screen.say(f"[dim]{stage}: finished before, not repeated[/]")
     if not todo:
         return
-    run.event("run_started", stages=todo)
-    with local_cluster(profile, run.logs), screen.live():
-        crew = Crew(recipe, profile, run, seed, screen)
-        for stage in todo:
-            began = time.monotonic()
-            await STAGES[stage](crew)
-            run.finish_stage(stage, time.monotonic() - began)
-            run.event("stage_finished", stage=stage, seconds=round(time.monotonic() - began, 2))
-            run.update_summary(seconds=run.finished_stages(), versions=versions())
-        await crew.close()
+    with Journal.open(run.path / "journal") as journal, local_cluster(profile, run.logs), screen.live():
+        run.event("run_started", stages=todo)
+        if journal.replaced is not None:
+            run.event("driver_replaced", former=str(journal.replaced), torn_bytes=journal.cut_bytes)
+            screen.say(f"[dim]going on where {journal.replaced} ended[/]")
+        async with Crew(recipe, profile, run, seed, screen, journal) as crew:
+            for stage in todo:
+                began = time.monotonic()
+                await STAGES[stage](crew)
+                run.finish_stage(stage, time.monotonic() - began)
+                run.event("stage_finished", stage=stage, seconds=round(time.monotonic() - began, 2))
+                run.update_summary(seconds=run.finished_stages(), versions=versions())
 
 
 def versions() -> dict[str, str]:

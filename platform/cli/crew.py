@@ -1,43 +1,67 @@
 """The run's roles: starts each one where the profile seats it, once it is needed, and hands references between them."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pyarrow as pa
 
 from residency.actors.engine_config import EngineConfig
 from residency.actors.generator import start_generator
+from residency.actors.joining import join_generator, send_weights
 from residency.actors.learner_group import LearnerGroup
 from residency.actors.publisher import start_publisher
 from residency.actors.synthesizer import start_synthesizer
 from residency.actors.verifier import start_verifier
 from residency.platform.arrow_tables import read_parquet, to_table
+from residency.platform.cli.role_pools import RolePools
 from residency.platform.cli.screen import Screen
-from residency.platform.cluster import name_of, put, stop_actor, wait_for
+from residency.platform.cluster import name_of, put, wait_for
 from residency.platform.dataset_folder import Dataset, read_dataset
-from residency.platform.errors import WeightUpdateError
+from residency.platform.journal.journal import Journal
 from residency.platform.media_store import blank_png, decode_image, media_hash, media_table
-from residency.platform.profiles import Profile
+from residency.platform.pool.member import Member
+from residency.platform.pool.pool import Pool
+from residency.platform.profiles import GeneratorConfig, Profile
 from residency.platform.recipe import OptimizerConfig, Recipe
-from residency.platform.records import Example, Item, PolicyVersion
+from residency.platform.records import Example, Item, PolicyVersion, short_hash
 from residency.platform.run_folder import RunFolder
+from residency.platform.work_queue import WorkQueue
+
+LEARNERS = ("rl", "rl_permuted")  # whose steps are journalled
 
 
 class Crew:
-    """Handles of one run's roles. ``incarnation`` counts how often weights were loaded from a checkpoint."""
+    """Roles of one run, in pools that replace who dies; ``async with`` ends them in order, whatever happened.
 
-    def __init__(self, recipe: Recipe, profile: Profile, run: RunFolder, seed: int, screen: Screen) -> None:
+    ``incarnation`` counts how often weights were loaded from a checkpoint, over all drivers of the run.
+    """
+
+    def __init__(
+        self, recipe: Recipe, profile: Profile, run: RunFolder, seed: int, screen: Screen, journal: Journal
+    ) -> None:
         self.recipe, self.profile, self.run, self.seed, self.screen = recipe, profile, run, seed, screen
+        self.journal, self.queue = journal, WorkQueue(journal)
         self.deadline = profile.deadline_seconds
-        self.incarnation = 0
+        self.incarnation = newest_incarnation(journal)
         self.blanks: dict[str, str] = {}
-        self._generators: list[Any] = []
-        self._teachers: list[Any] = []
+        self.weights_digest = ""  # of what is on the generators
+        self._pools = RolePools(profile, run.event)
         self._learners: LearnerGroup | None = None
         self._media_ref: Any = None
+        self._wanted = PolicyVersion(incarnation=0, step=0)  # what the generators are to serve
+        self._on_disk = ("base", self._wanted)  # the last of it that is a checkpoint
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Ends engines and learners in order, so that they leave no processes."""
+        if self._learners is not None:
+            await self._learners.close()
+        await self._pools.close()
 
     # data ---------------------------------------------------------------------------------------------------------
 
@@ -92,127 +116,160 @@ class Crew:
         """The value of a reference, from this node's store."""
         return await wait_for(reference, "the object store", f"handing over {what}", self.deadline)
 
-    async def call_for_reference(self, method: Any, *args: Any, who: str, what: str) -> Any:
-        """The reference of a call's result, once the result is there; the value stays in the store."""
-        reference = method.remote(*args)
-        await wait_for(wait_ready(reference), who, what, self.deadline)
-        return reference
-
-    def name_of(self, reference: Any) -> str:
-        return name_of(reference)
-
     # generators ---------------------------------------------------------------------------------------------------
 
-    def engine_config(self) -> EngineConfig:
+    async def generators(self) -> Pool:
+        """The policy's engines, started with the base checkpoint when first asked for."""
+        return await self._engines("generator", "policy", self.checkpoint("base"), self.profile.generators)
+
+    async def teachers(self, number: int, model: str) -> Pool:
+        """Engines of another model than the student; ``close_teachers`` ends them."""
+        return await self._engines(f"teacher-{number}", "teacher", Path(model), self.profile.teachers)
+
+    async def close_teachers(self, number: int) -> None:
+        await self._pools.end(f"teacher-{number}")
+
+    async def _engines(self, name: str, role: str, model_dir: Path, placement: GeneratorConfig) -> Pool:
+        media, config = await self.media(), self.engine_config(placement)
+
+        async def prepare(member: Member) -> None:
+            """The engine is up, has the images, and serves the newest weights before its first request."""
+            await wait_for(member.handle.health.remote(), member.name, "starting", self.deadline)
+            await wait_for(member.handle.load_media.remote(media), member.name, "taking the media", self.deadline)
+            if role == "policy":
+                await self._catch_up(member)
+
+        known = name in self._pools
+        pool = await self._pools.get(
+            name,
+            placement,
+            lambda: start_generator(model_dir, config, placement=placement, label=model_dir.name, role=role),
+            requests_per_worker=1,
+            prepare=prepare,
+        )
+        if not known:
+            with self.screen.steps(f"starting the {role} engine", placement.actors, "engines") as steps:
+                await pool.ready()
+                steps.advance(placement.actors)
+        return pool
+
+    def engine_config(self, placement: GeneratorConfig) -> EngineConfig:
         student = self.recipe.student
         images = max((len(item.media) for item in self.dataset.items), default=1)
         return EngineConfig.from_profile(
             self.profile,
+            placement,
             max_model_len=student.max_prompt_tokens + student.max_new_tokens,
             images_per_prompt=max(images, 1),
+            trust_remote_code=student.trust_remote_code,
         )
 
-    async def generators(self) -> list[Any]:
-        """The policy's engines, started with the base checkpoint when first asked for."""
-        if not self._generators:
-            self._generators = await self._start_engines(self.checkpoint("base"), "policy", "base")
-        return self._generators
+    # weights ------------------------------------------------------------------------------------------------------
 
-    async def _start_engines(self, model_dir: Path, role: str, label: str) -> list[Any]:
-        placement = self.profile.generators if role == "policy" else self.profile.teachers
-        media = await self.media()
-        engines = [
-            start_generator(model_dir, self.engine_config(), placement=placement, label=label, role=role)
-            for _ in range(placement.actors)
-        ]
-        with self.screen.steps(f"starting {len(engines)} {role} engine", len(engines), "engines") as steps:
-            for engine in engines:
-                await wait_for(engine.health.remote(), f"the {role} engine", "starting", self.deadline)
-                await wait_for(engine.load_media.remote(media), f"the {role} engine", "taking the media", self.deadline)
-                steps.advance()
-        self.run.event("role_started", role="generator", model=label, actors=len(engines))
-        return engines
-
-    async def teacher_engines(self, model: str) -> list[Any]:
-        """Engines of another model than the student."""
-        self._teachers = await self._start_engines(Path(model), "teacher", Path(model).name)
-        return self._teachers
-
-    async def stop_teacher_engines(self) -> None:
-        for engine in self._teachers:
-            await wait_for(engine.close.remote(), "a teacher engine", "closing", self.deadline)
-            stop_actor(engine)
-        self._teachers = []
+    async def publisher(self) -> Any:
+        """Handle of the one publisher; another takes its place where it died, and knows nothing yet."""
+        pool = await self._pools.get(
+            "publisher",
+            self.profile.publisher,
+            lambda: start_publisher(cpus=self.profile.publisher.cpus),
+            requests_per_worker=1,
+            closes=False,
+        )
+        await pool.ready()
+        return pool.members[0].handle
 
     async def put_on_generators(self, name: str) -> None:
         """A checkpoint of the run goes to every engine, by way of the publisher."""
         await self.generators()
         self.incarnation += 1
         version = PolicyVersion(incarnation=self.incarnation, step=0)
-        manifest, buckets = await wait_for(
-            self.publisher.publish_folder.remote(str(self.checkpoint(name)), version, name),
-            "the publisher",
-            f"publishing {name}",
-            self.deadline,
-        )
+        published = (await self.publisher()).publish_folder.remote(str(self.checkpoint(name)), version, name)
+        manifest, buckets = await wait_for(published, "the publisher", f"publishing {name}", self.deadline)
+        self._on_disk = (name, version)
         await self._update(manifest, buckets)
 
     async def publish_learners(self, label: str) -> None:
         """The learners' weights go to every engine; digests and version are proven by each engine's echo."""
-        manifest, buckets = await self.learners.publish_weights(self.publisher, label)
-        await self._update(manifest, buckets)
+        await self._update(*await self.learners.publish_weights(await self.publisher(), label))
 
     async def _update(self, manifest: Any, buckets: Sequence[Any]) -> None:
-        engines = await self.generators()
-        answers = [engine.update_weights.remote(manifest, list(buckets)) for engine in engines]
-        for number, answer in enumerate(answers):
-            echo = await wait_for(answer, f"generator {number}", f"taking weights {manifest.label}", self.deadline)
-            wanted = tuple(bucket.digest for bucket in manifest.buckets)
-            if echo.version != manifest.version or echo.digests != wanted:
-                raise WeightUpdateError(
-                    f"generator {number} says that it serves {echo.label} ({echo.version})",
-                    f"{manifest.label} ({manifest.version}) with the digests of the manifest",
-                    "start the same command again: it goes on from the last finished stage",
-                )
+        """To all engines at once. One that fails is replaced, and its successor catches up before it works."""
+        self._wanted = manifest.version
+        self.weights_digest = short_hash(*(bucket.digest for bucket in manifest.buckets))
+
+        async def take(member: Member) -> Any:
+            return await send_weights(member.handle, member.name, manifest, buckets, self.deadline)
+
+        echoes = await (await self.generators()).each(take, what=f"taking weights {manifest.label}")
+        for name, echo in echoes.items():
             self.run.event(
-                "weights_updated", generator=number, label=manifest.label, version=str(manifest.version),
-                references=[name_of(bucket) for bucket in buckets], digests=list(wanted), bytes=manifest.num_bytes,
-                seconds=dict(echo.seconds),
+                "weights_updated", generator=name, label=manifest.label, version=str(manifest.version),
+                references=[name_of(bucket) for bucket in buckets], digests=list(echo.digests),
+                bytes=manifest.num_bytes, seconds=dict(echo.seconds),
             )  # fmt: skip
+        retained = (await self.publisher()).retain.remote([manifest.version])
+        await wait_for(retained, "the publisher", "letting go of old weights", self.deadline)
+
+    async def _catch_up(self, member: Member) -> None:
+        """A joiner gets the newest weights; where the publisher lost them, the checkpoint's, then the learners'."""
+        name, version = self._on_disk
+        has = await join_generator(
+            member.handle,
+            member.name,
+            await self.publisher(),
+            self.checkpoint(name),
+            version,
+            self.run.event,
+            self.deadline,
+        )
+        if has != self._wanted:
+            manifest, buckets = await self.learners.publish_weights(await self.publisher(), str(self._wanted))
+            await send_weights(member.handle, member.name, manifest, buckets, self.deadline)
 
     # the other roles ----------------------------------------------------------------------------------------------
 
-    @cached_property
-    def publisher(self) -> Any:
-        return start_publisher(cpus=self.profile.publisher.cpus)
-
-    @cached_property
-    def verifiers(self) -> list[Any]:
-        return [start_verifier(placement=self.profile.verifiers) for _ in range(self.profile.verifiers.actors)]
-
-    @cached_property
-    def synthesizer(self) -> Any:
-        return start_synthesizer(placement=self.profile.synthesizers)
-
     async def judge(self, traces_ref: Any, items: Sequence[Item]) -> pa.Table:
-        """Verdicts of a table of traces, by the verifier whose turn it is."""
-        self._turn = getattr(self, "_turn", -1) + 1
-        verifier = self.verifiers[self._turn % len(self.verifiers)]
-        answer = verifier.judge.remote(traces_ref, self.items_table(items), self.recipe.rl.reward)
-        return await wait_for(answer, "a verifier", "judging", self.deadline)
+        """Verdicts of a table of traces, by whichever verifier is free."""
+        pool = await self._pools.get(
+            "verifier",
+            self.profile.verifiers,
+            lambda: start_verifier(placement=self.profile.verifiers),
+            requests_per_worker=2,
+        )
+        table, reward = self.items_table(items), self.recipe.rl.reward
+        return await pool.call(
+            lambda member: member.handle.judge.remote(traces_ref, table, reward), what="judging", num_bytes=table.nbytes
+        )
 
     async def synthesizer_call(self, verb: str, *args: Any) -> Any:
         """The result of one of the synthesizer's verbs."""
-        return await wait_for(
-            getattr(self.synthesizer, verb).remote(*args), "the synthesizer", verb.replace("_", " "), self.deadline
+        return await self._synthesize(lambda member: getattr(member.handle, verb).remote(*args), verb)
+
+    async def _synthesize(self, verb: Callable[[Member], Awaitable[Any]], what: str) -> Any:
+        pool = await self._pools.get(
+            "synthesizer",
+            self.profile.synthesizers,
+            lambda: start_synthesizer(placement=self.profile.synthesizers),
+            requests_per_worker=1,
+            closes=False,
         )
+        return await pool.call(verb, what=what.replace("_", " "))
+
+    async def _synthesizer_reference(self, verb: str, *args: Any) -> Any:
+        """The reference of a verb's result, once the result is there; the value stays in the store."""
+
+        async def ask(member: Member) -> Any:
+            reference = getattr(member.handle, verb).remote(*args)
+            await reference
+            return [reference]  # a bare one would be awaited once more on its way back
+
+        return (await self._synthesize(ask, verb))[0]
 
     async def encode(self, examples: pa.Table, checkpoint: str = "base") -> Any:
         """Reference of the examples' training batch, by the processor of this checkpoint."""
-        return await self.call_for_reference(
-            self.synthesizer.encode, examples, str(self.checkpoint(checkpoint)), await self.media(),
-            who="the synthesizer", what="encoding examples",
-        )  # fmt: skip
+        return await self._synthesizer_reference(
+            "encode", examples, str(self.checkpoint(checkpoint)), await self.media()
+        )
 
     async def encode_rollouts(self, traces_refs: Sequence[Any], advantages: Mapping[str, float]) -> Any:
         """Reference of the training batch of rollouts: the engine's own tokens and logprobs, with advantages."""
@@ -223,10 +280,7 @@ class Crew:
                 "media": pa.array([list(item.media) for item in self.dataset.items], pa.list_(pa.string())),
             }
         )
-        return await self.call_for_reference(
-            self.synthesizer.encode_rollouts, table, media, *traces_refs,
-            who="the synthesizer", what="encoding rollouts",
-        )  # fmt: skip
+        return await self._synthesizer_reference("encode_rollouts", table, media, *traces_refs)
 
     async def num_rows(self, batch_ref: Any) -> int:
         return (await self.fetch(batch_ref, "a training batch")).num_rows
@@ -253,6 +307,8 @@ class Crew:
                     self.seed,
                     self.deadline,
                     incarnation=self.incarnation,
+                    trust_remote_code=self.recipe.student.trust_remote_code,
+                    events=self.run.event,
                 )
                 steps.advance(self.profile.learners.actors)
             self.run.event("role_started", role="learner", ranks=self.profile.learners.actors)
@@ -264,14 +320,10 @@ class Crew:
     async def save_learners(self, name: str) -> None:
         await self.learners.save_checkpoint(self.checkpoint(name))
 
-    async def close(self) -> None:
-        """Ends engines and learners in order, so that they leave no processes."""
-        for engine in (*self._generators, *self._teachers):
-            await wait_for(engine.close.remote(), "a generator", "closing", self.deadline)
-        if self._learners is not None:
-            await self._learners.close()
 
-
-async def wait_ready(reference: Any) -> None:
-    """Returns when the object is there; raises what its task raised."""
-    await reference
+def newest_incarnation(journal: Journal) -> int:
+    """The highest incarnation that any token or step of the run has seen: the next one is new."""
+    state = journal.state
+    sampled = (now.answer.newest for now in state.keys.values() if now.answer is not None)
+    trained = (state.learner(role).incarnation for role in LEARNERS)
+    return max(*trained, PolicyVersion.unpack(max(sampled, default=0)).incarnation)

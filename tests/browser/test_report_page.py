@@ -157,7 +157,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
             for checkpoint in SKILL:
                 traces, verdicts = judged(items, checkpoint, samples, image == "blank")
                 stage = f"evaluate-{checkpoint}-think-{decoding}-{image}"
-                folder.write_traces(stage, 0, to_table(traces, Trace), to_table(verdicts, Verdict))
+                folder.write_part("traces", stage, 0, to_table(traces, Trace))
+                folder.write_part("verdicts", stage, 0, to_table(verdicts, Verdict))
                 table = outcomes_table(items, traces, verdicts, dataset="starter", seed=0)
                 (folder.path / "evaluation").mkdir(exist_ok=True)
                 table.write_parquet(folder.evaluation / f"{stage.removeprefix('evaluate-')}.parquet")

@@ -6,16 +6,20 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
+from residency.platform.journal.reader import read_state
+from residency.platform.journal.state import Stage
+
 SMALL = {
     "data.train_items": 320, "data.tune_items": 24, "data.held_out_items": 40, "synthesis.warm_up_steps": 70,
     "synthesis.items": 60, "mixture.examples": 480, "sft.max_steps": 70, "sft.evaluate_every": 35,
-    "difficulty.items": 48, "difficulty.samples": 6, "rl.steps": 2, "rl.prompts_per_step": 8, "evaluation.samples": 2,
+    "difficulty.items": 48, "difficulty.samples": 6, "rl.steps": 3, "rl.prompts_per_step": 8, "evaluation.samples": 2,
     "evaluation.bootstrap_resamples": 200, "student.max_new_tokens": 64, "student.pretraining_steps": 20,
 }  # fmt: skip
 START_SECONDS, WHOLE_SECONDS = 420, 900
@@ -31,31 +35,43 @@ def stages(run: Path) -> list[str]:
     return [json.loads(line)["stage"] for line in path.read_text().splitlines()] if path.is_file() else []
 
 
+def trained_steps(run: Path) -> int:
+    """Optimizer steps of RL that are journalled, read while the driver lives."""
+    return read_state(run / "journal").learner("rl").step if (run / "journal").is_dir() else 0
+
+
 def events(run: Path, kind: str) -> list[dict[str, Any]]:
     rows = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
     return [row for row in rows if row["kind"] == kind]
 
 
+def kill_when(run: Path, reached: Callable[[Path], bool], log: Path, environment: dict[str, str]) -> None:
+    """Start the run and kill its driver with SIGKILL as soon as it is so far."""
+    with log.open("w") as file:
+        driver = subprocess.Popen(command(run), stdout=file, stderr=file, env=environment)
+        deadline = time.monotonic() + START_SECONDS
+        while not reached(run):
+            assert driver.poll() is None, log.read_text()[-3000:]
+            assert time.monotonic() < deadline, f"not so far after {START_SECONDS} s: {log.read_text()[-1000:]}"
+            time.sleep(0.2)
+        driver.send_signal(signal.SIGKILL)
+        driver.wait(30)
+
+
 @pytest.fixture(scope="module")
 def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small run whose driver is killed after `synthesize`, and that is then started again."""
+    """A small run whose driver is killed after `synthesize`, and again inside RL, and that then finishes."""
     folder = tmp_path_factory.mktemp("loop")
     run = folder / "run"
     environment = dict(os.environ, RAY_AUTH_MODE="token", RAY_AUTH_TOKEN="a" * 64)
-    with (folder / "first.log").open("w") as log:
-        first = subprocess.Popen(command(run), stdout=log, stderr=log, env=environment)
-        deadline = time.monotonic() + START_SECONDS
-        while "synthesize" not in stages(run):
-            assert first.poll() is None, (folder / "first.log").read_text()
-            assert time.monotonic() < deadline, f"synthesize was not done in {START_SECONDS} s"
-            time.sleep(0.2)
-        first.send_signal(signal.SIGKILL)
-        first.wait(30)
+    kill_when(run, lambda run: "synthesize" in stages(run), folder / "first.log", environment)
+    kill_when(run, lambda run: trained_steps(run) > 1, folder / "second.log", environment)
     done = subprocess.run(
-        command(run), capture_output=True, text=True, timeout=WHOLE_SECONDS, check=False, env=environment
+        [*command(run), "--json"], capture_output=True, text=True, timeout=WHOLE_SECONDS, check=False, env=environment
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    (folder / "second.log").write_text(done.stderr)
+    assert json.loads(done.stdout) == json.loads((run / "summary.json").read_text()), "one document, nothing else"
+    (folder / "third.log").write_text(done.stderr)
     return run
 
 
@@ -63,18 +79,49 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_finished_stages_are_not_repeated(finished_run: Path) -> None:
     done = stages(finished_run)
     assert done == ["data", "student", "pretrain", "warm_up", "synthesize", "sft", "difficulty", "rl", "evaluate"]
-    log = (finished_run.parent / "second.log").read_text()
-    assert "synthesize: finished before, not repeated" in log
+    assert "synthesize: finished before, not repeated" in (finished_run.parent / "second.log").read_text()
+    assert "difficulty: finished before, not repeated" in (finished_run.parent / "third.log").read_text()
+
+
+def test_each_group_entered_one_step_and_only_what_was_in_flight_was_asked_again(finished_run: Path) -> None:
+    state = read_state(finished_run / "journal")
+    assert len(state.opened) == 3
+    steps = list(state.learner("rl").steps())
+    assert [step for (_, step), _ in steps] == [1, 2, 3]
+    assert len({incarnation for (incarnation, _), _ in steps}) == 1, "the last driver replayed from the SFT checkpoint"
+    keys = [key for _, kept in steps for key in kept]
+    assert len(keys) == len(set(keys))
+    # every group that RL was to draw, by the prompts file alone, was admitted in its step, trained on or dropped
+    prompts = json.loads((finished_run / "lineage" / "prompts.json").read_text())
+    number = SMALL["rl.prompts_per_step"]
+    due = {f"rl-{step:04d}/{prompts[(step * number + n) % len(prompts)]}" for step in range(3) for n in range(number)}
+    admitted = {key for key in state.keys if key.startswith("rl-")}
+    assert admitted == due
+    dropped = {key for key in admitted if state.keys[key].stage is Stage.DROPPED}
+    assert admitted == dropped | set(keys)
+    # the first step was journalled before the second kill: its groups were never asked again
+    assert all(state.keys[key].asked == 1 for key in admitted if key.startswith("rl-0000/"))
+    assert all(progress.asked <= 2 for progress in state.keys.values())
+    assert not [key for key, progress in state.keys.items() if progress.stage < Stage.JUDGED]
+
+
+def test_a_step_that_is_replayed_comes_out_the_same(finished_run: Path) -> None:
+    """Equal ranks and threads on the recorded tokens: bit for bit the loss and the gradient of the first time."""
+    rows = [json.loads(line) for line in (finished_run / "metrics.jsonl").read_text().splitlines()]
+    for name in ("loss", "grad_norm", "reward_mean"):
+        values = [row["value"] for row in rows if (row["role"], row["step"], row["name"]) == ("rl", 0, name)]
+        assert len(values) >= 2
+        assert len(set(values)) == 1, name
 
 
 def test_weights_and_rollouts_passed_as_object_references(finished_run: Path) -> None:
     updates = events(finished_run, "weights_updated")
-    assert {update["label"] for update in updates} >= {"warm_up", "sft", "rl@1", "rl@2", "base", "rl"}
+    assert {update["label"] for update in updates} >= {"warm_up", "sft", "rl@1", "rl@2", "rl@3", "base", "rl"}
     for update in updates:
         assert update["references"]
         assert len(update["references"]) == len(update["digests"])
-    versions = [update["version"] for update in updates if update["label"].startswith("rl@")]
-    assert len(set(versions)) == len(versions)
+    versions = {update["version"]: update["digests"] for update in updates if update["label"].startswith("rl@")}
+    assert len({tuple(digests) for digests in versions.values()}) == 4, "rl@0 to rl@3, the same after a restart"
     rollouts = events(finished_run, "rollouts_passed")
     assert len({row["reference"] for row in rollouts}) == len(rollouts)
     assert all(row["bytes"] > 0 and row["rollouts"] > 0 for row in rollouts)
@@ -108,7 +155,7 @@ def test_the_summary_holds_rows_of_every_checkpoint_and_their_comparisons(finish
             assert row["ci95"][0] <= row["accuracy"] <= row["ci95"][1]
     pairs = {(row["a"], row["b"], row["decoding"]) for row in summary["comparisons"]}
     assert pairs >= {("rl", "sft", "sampled"), ("rl", "sft", "greedy"), ("sft", "sft@blank", "greedy")}
-    assert summary["rl"]["steps"] == 2
+    assert summary["rl"]["steps"] == 3
     assert set(summary["seconds"]) == set(stages(finished_run))
 
 

@@ -17,7 +17,8 @@ async def control_stage(crew: Crew) -> None:
             controls[control] = {"seconds": seconds, "steps": steps}
         else:
             steps_wanted = crew.recipe.rl.steps
+            attempt = len(crew.journal.state.opened)  # its seconds are not to be saved by an earlier one's rollouts
             controls[control] = await train_with_rewards(
-                crew, control, crew.read_prompts(), steps_wanted, seconds, permute=True
+                crew, control, f"{control}-{attempt}", crew.read_prompts(), steps_wanted, seconds
             )
     crew.run.update_summary(rl=outcome | {"controls": controls})

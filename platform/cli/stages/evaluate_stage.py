@@ -46,7 +46,7 @@ async def sit(crew: Crew, sitting: Sitting, items: Sequence[Item], advance: Any)
     """Outcomes of one sitting; the weights are already on the generators. Every prediction is kept on disk."""
     sampling = SamplingConfig(temperature=sitting.temperature, max_new_tokens=crew.recipe.student.max_new_tokens)
     tables = []
-    part = 0
+    await crew.media()  # it also says which blank image stands for which
     async for batch in sample(
         crew,
         f"evaluate-{sitting.name}",
@@ -56,8 +56,6 @@ async def sit(crew: Crew, sitting: Sitting, items: Sequence[Item], advance: Any)
         sampling=sampling,
         media=crew.blanks if sitting.image == "blank" else None,
     ):
-        crew.run.write_traces(f"evaluate-{sitting.name}", part, batch.traces, batch.verdicts)
-        part += 1
         traces, verdicts = from_table(batch.traces, Trace), from_table(batch.verdicts, Verdict)
         tables.append(outcomes_table(batch.items, traces, verdicts, dataset=crew.dataset_name, seed=crew.seed))
         advance(batch.traces.num_rows)

@@ -10,9 +10,11 @@ import numpy as np
 import pyarrow as pa
 
 from residency.platform.cli.crew import Crew
-from residency.platform.cli.stages.sampling import Sampled, refuse_faults, sample
+from residency.platform.cli.stages.sampling import Sampled, is_past, key_of, refuse_faults, sample
 from residency.platform.cli.stages.sft_stage import accuracy_on
 from residency.platform.errors import RoleError
+from residency.platform.journal.records import Dropped, Record, Restored, Trained
+from residency.platform.journal.state import Stage
 from residency.platform.records import Item, PromptMode, Split
 from residency.platform.sampling import SamplingConfig
 from residency.training.advantages import grpo_advantages
@@ -39,35 +41,48 @@ def groups_of(batch: Sampled) -> tuple[list[str], list[list[str]], list[list[flo
 
 
 async def rl_step(
-    crew: Crew, role: str, step: int, items: Sequence[Item], loss: LossConfig, permute: random.Random | None
+    crew: Crew,
+    role: str,
+    purpose: str,
+    step: int,
+    items: Sequence[Item],
+    loss: LossConfig,
+    permute: random.Random | None,
+    hand_on: bool,
 ) -> dict[str, float]:
-    """One step: sample groups, judge, advantages, one optimizer step, new weights on the generators; its metrics."""
+    """One step: sample groups, judge, advantages, one optimizer step; its metrics. ``hand_on``: publish the weights.
+
+    Groups that the journal holds as judged are not sampled again: after a restart their recorded tokens and logprobs
+    are trained on once more, in order, until the weights are where they were.
+    """
     config, began = crew.recipe.rl, time.monotonic()
     sampling = SamplingConfig(temperature=config.temperature, max_new_tokens=crew.recipe.student.max_new_tokens)
     batches = [
         batch
         async for batch in sample(
-            crew, f"{role}-{step}", items, mode=PromptMode.THINK, num_samples=config.group_size, sampling=sampling
+            crew, purpose, items, mode=PromptMode.THINK, num_samples=config.group_size, sampling=sampling
         )
     ]
     generated = time.monotonic()
     verdicts = pa.concat_tables([batch.verdicts for batch in batches])
     refuse_faults(sum(batch.num_faults for batch in batches), verdicts.num_rows, config.max_fault_ratio, f"step {step}")
     advantages: dict[str, float] = {}
-    dropped: Counter[str] = Counter()
-    for part, batch in enumerate(batches):
-        crew.run.write_traces(f"{role}-{step:04d}", part, batch.traces, batch.verdicts)
-        _, trace_ids, scores = groups_of(batch)
+    dropped: dict[str, str] = {}  # item → reason
+    kept: list[str] = []
+    for batch in batches:
+        item_ids, trace_ids, scores = groups_of(batch)
         if permute is not None:
             scores = permute_within_groups(scores, permute)
-        for group, rewards in zip(trace_ids, scores, strict=True):
+        for item_id, group, rewards in zip(item_ids, trace_ids, scores, strict=True):
             result = grpo_advantages(rewards)
             if result.zero_variance:
-                dropped["all_right" if result.mean > 0.5 else "all_wrong"] += 1
+                dropped[item_id] = "all_right" if result.mean > 0.5 else "all_wrong"
                 continue
+            kept.append(f"{purpose}/{item_id}")
             advantages |= {
                 trace_id: value for trace_id, value in zip(group, result.advantages, strict=True) if value is not None
             }
+    reasons = Counter(dropped.values())
     traces = pa.concat_tables([batch.traces for batch in batches])
     parts = [dict(value or {}) for value in verdicts.column("parts").to_pylist()]
     scores = np.array([np.nan if score is None else score for score in verdicts.column("score").to_pylist()])
@@ -76,17 +91,26 @@ async def rl_step(
         "reward_std": float(np.nanstd(scores)),
         "accuracy": float(np.mean([part.get("accuracy", 0.0) for part in parts])),
         "format_valid": float(np.mean([part.get("format", 0.0) for part in parts])),
-        "zero_variance_groups": float(sum(dropped.values())),
-        "groups_all_right": float(dropped["all_right"]),
-        "groups_all_wrong": float(dropped["all_wrong"]),
+        "zero_variance_groups": float(len(dropped)),
+        "groups_all_right": float(reasons["all_right"]),
+        "groups_all_wrong": float(reasons["all_wrong"]),
         "response_length": float(np.mean([len(tokens) for tokens in traces.column("token_ids").to_pylist()])),
         "truncated": float(np.mean([reason == "length" for reason in traces.column("finish_reason").to_pylist()])),
         "rollouts": float(traces.num_rows),
         "generate_seconds": generated - began,
     }
-    for reason, number in dropped.items():
+    for reason, number in reasons.items():
         crew.run.event("groups_dropped", role=role, step=step, reason=reason, groups=number)
+    keys = crew.journal.state.keys
+    notes: list[Record] = [
+        Dropped(key, reason)
+        for item_id, reason in dropped.items()
+        if keys[key := f"{purpose}/{item_id}"].stage is Stage.JUDGED  # not yet dropped before a restart
+    ]
     if not advantages:
+        await crew.journal.durable(*notes)
+        if hand_on:
+            await crew.publish_learners(f"{role}@{step + 1}")
         crew.run.event("step_skipped", role=role, step=step, cause="no group of the step had different rewards")
         return metrics
     batch_ref = await crew.encode_rollouts([batch.traces_ref for batch in batches], advantages)
@@ -99,7 +123,10 @@ async def rl_step(
         )
     update = await crew.learners.optim_step()
     trained_at = time.monotonic()
-    await crew.publish_learners(f"{role}@{step + 1}")
+    version = await crew.learners.policy_version()
+    await crew.journal.durable(*notes, Trained(tuple(kept), version.incarnation, version.step, role))
+    if hand_on:
+        await crew.publish_learners(f"{role}@{step + 1}")
     metrics |= {
         "loss": trained.loss,
         "entropy": trained.entropy,
@@ -117,9 +144,12 @@ async def rl_step(
 
 
 async def train_with_rewards(
-    crew: Crew, role: str, prompts: Sequence[str], steps_wanted: int, seconds: float | None, permute: bool
+    crew: Crew, role: str, purpose: str, prompts: Sequence[str], steps_wanted: int, seconds: float | None
 ) -> dict[str, Any]:
-    """The RL loop from the SFT checkpoint: ``steps_wanted`` steps, or as many as fit into ``seconds``."""
+    """The RL loop from the SFT checkpoint: ``steps_wanted`` steps, or as many as fit into ``seconds``.
+
+    ``purpose`` names the groups in the journal; the role ``rl_permuted`` is the control whose rewards say nothing.
+    """
     config = crew.recipe.rl
     items = {item.id: item for item in crew.dataset.split(Split.TRAIN)}
     loss = LossConfig(
@@ -129,17 +159,29 @@ async def train_with_rewards(
         truncation=config.truncation,
         temperature=config.temperature,
     )
+
+    def drawn(step: int) -> list[Item]:
+        start = step * config.prompts_per_step
+        chosen = [prompts[(start + offset) % len(prompts)] for offset in range(config.prompts_per_step)]
+        return [items[item_id] for item_id in dict.fromkeys(chosen)]
+
+    def must_sample(step: int) -> bool:
+        """Whether a generator is needed for the step, or for what comes after the last."""
+        keys = [key_of(f"{purpose}-{step:04d}", item) for item in drawn(step)]
+        return (seconds is None and step == steps_wanted) or not is_past(crew, keys, Stage.ANSWERED)
+
     await crew.load_learners("sft", config.optimizer, config.steps)
-    await crew.publish_learners(f"{role}@0")
-    rng = random.Random(f"permute/{crew.seed}") if permute else None
+    await crew.journal.durable(Restored(crew.incarnation, 0, 0, role))
+    if must_sample(0):
+        await crew.publish_learners(f"{role}@0")
+    rng = random.Random(f"permute/{crew.seed}") if role == "rl_permuted" else None
     first, last, step, began, dropped = None, None, 0, time.monotonic(), Counter[str]()
-    title = "control: permuted rewards" if permute else "reinforcement learning"
+    title = "control: permuted rewards" if rng is not None else "reinforcement learning"
     with crew.screen.steps(title, steps_wanted, "steps") as steps:
         while step < steps_wanted if seconds is None else time.monotonic() - began < seconds:
-            start = step * config.prompts_per_step % len(prompts)
-            drawn = [items[prompts[(start + offset) % len(prompts)]] for offset in range(config.prompts_per_step)]
-            drawn = list({item.id: item for item in drawn}.values())
-            metrics = await rl_step(crew, role, step, drawn, loss, rng)
+            metrics = await rl_step(
+                crew, role, f"{purpose}-{step:04d}", step, drawn(step), loss, rng, must_sample(step + 1)
+            )
             crew.run.metric(role, step, metrics)
             first, last = metrics if first is None else first, metrics
             dropped.update({name: int(metrics[f"groups_{name}"]) for name in ("all_right", "all_wrong")})
@@ -158,6 +200,6 @@ async def train_with_rewards(
 
 async def rl_stage(crew: Crew) -> None:
     """RLVR on the prompts that the difficulty stage drew."""
-    outcome = await train_with_rewards(crew, "rl", crew.read_prompts(), crew.recipe.rl.steps, None, permute=False)
-    tune = await accuracy_on(crew, "tune-rl", crew.dataset.split(Split.TUNE))
+    outcome = await train_with_rewards(crew, "rl", "rl", crew.read_prompts(), crew.recipe.rl.steps, None)
+    tune = await accuracy_on(crew, f"tune-rl-{crew.weights_digest}", crew.dataset.split(Split.TUNE))
     crew.run.update_summary(rl=outcome | {"tune_accuracy": tune})

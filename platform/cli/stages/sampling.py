@@ -1,4 +1,8 @@
-"""Sampling and judging: requests out, references of rollouts from generator to verifier, verdicts back."""
+"""Sampling and judging: requests out, references of rollouts from generator to verifier, verdicts back.
+
+The samples of one item for one purpose are a *group*, and a key of the run's journal. What the journal holds as
+answered or judged is read back from the run's folder after a restart, and is not asked again.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -7,9 +11,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from residency.platform.arrow_tables import to_table
 from residency.platform.cli.crew import Crew
-from residency.platform.errors import RoleError
+from residency.platform.cluster import name_of, put
+from residency.platform.errors import ResidencyError, RoleError
+from residency.platform.journal.records import Answered, Judged
+from residency.platform.journal.state import Stage
+from residency.platform.pool.member import Member
+from residency.platform.pool.pool import Pool
 from residency.platform.prompts import render_prompt
 from residency.platform.records import Item, PromptMode, short_hash
 from residency.platform.sampling import SamplingConfig
@@ -28,8 +36,20 @@ CHUNK_ROLLOUTS = 512  # rollouts of one call: large enough to fill an engine, sm
 
 
 @dataclass(frozen=True, kw_only=True)
+class Chunk:
+    """Groups that are asked in one call, always the same ones: repeated after a restart it gives the same tokens."""
+
+    purpose: str
+    number: int
+    items: tuple[Item, ...]
+    keys: tuple[str, ...]  # the journal's, one an item
+    requests: pa.Table
+    sampling: SamplingConfig
+
+
+@dataclass(frozen=True, kw_only=True)
 class Sampled:
-    """One call's rollouts and verdicts: the references, and the tables they stand for."""
+    """One chunk's rollouts and verdicts: the reference, and the tables it stands for."""
 
     items: tuple[Item, ...]
     traces_ref: Any
@@ -45,6 +65,11 @@ class Sampled:
 def request_seed(*parts: object) -> int:
     """A seed of 31 bits that depends on every part, so that no two requests share random numbers by accident."""
     return int(short_hash(*map(str, parts)), 16) % (1 << 31)
+
+
+def key_of(purpose: str, item: Item) -> str:
+    """The journal's key of one item's samples for one purpose."""
+    return f"{purpose}/{item.id}"
 
 
 def build_requests(
@@ -69,6 +94,32 @@ def build_requests(
     )
 
 
+def plan_chunks(
+    crew: Crew,
+    purpose: str,
+    items: Sequence[Item],
+    mode: PromptMode,
+    num_samples: int,
+    sampling: SamplingConfig,
+    media: Mapping[str, str] | None,
+) -> list[Chunk]:
+    """All groups of a purpose, admitted to the journal with what they ask."""
+    per_chunk = max(1, CHUNK_ROLLOUTS // num_samples)
+    chunks = []
+    for number, start in enumerate(range(0, len(items), per_chunk)):
+        asked = tuple(items[start : start + per_chunk])
+        requests = build_requests(
+            asked, mode, num_samples, lambda item: request_seed(crew.seed, purpose, item.id), media
+        )
+        keys = tuple(key_of(purpose, item) for item in asked)
+        asks = [short_hash(repr(sampling), repr(row)) for row in requests.to_pylist()]
+        crew.queue.admit(dict(zip(keys, asks, strict=True)))
+        chunks.append(
+            Chunk(purpose=purpose, number=number, items=asked, keys=keys, requests=requests, sampling=sampling)
+        )
+    return chunks
+
+
 async def sample(
     crew: Crew,
     purpose: str,
@@ -78,45 +129,115 @@ async def sample(
     num_samples: int,
     sampling: SamplingConfig,
     media: Mapping[str, str] | None = None,
-    generators: Sequence[Any] | None = None,
+    generators: Pool | None = None,
 ) -> AsyncIterator[Sampled]:
     """Sample every item and judge every trace, a chunk at a time, in the order of the items.
 
-    While a chunk is judged the next one is generated. ``purpose`` enters the seeds.
+    While chunks are judged the next ones are generated. ``purpose`` enters the seeds and names the parts in ``traces/``
+    and ``verdicts/``: every trace, kept or not, is on disk before it counts.
     """
-    engines = list(generators) if generators is not None else await crew.generators()
-    per_chunk = max(1, CHUNK_ROLLOUTS // num_samples)
-    chunks = [tuple(items[start : start + per_chunk]) for start in range(0, len(items), per_chunk)]
+    chunks = plan_chunks(crew, purpose, items, mode, num_samples, sampling, media)
     waiting: list[asyncio.Task[Sampled]] = []
-    locks = [asyncio.Lock() for _ in engines]
-
-    async def one(index: int) -> Sampled:
-        engine = index % len(engines)
-        requests = build_requests(
-            chunks[index], mode, num_samples, lambda item: request_seed(crew.seed, purpose, item.id), media
-        )
-        async with locks[engine]:
-            traces_ref = await crew.call_for_reference(
-                engines[engine].generate, requests, sampling, who="a generator", what=f"sampling for {purpose}"
-            )
-        verdicts = await crew.judge(traces_ref, chunks[index])
-        traces = await crew.fetch(traces_ref, "a generator's rollouts")
-        crew.run.event(
-            "rollouts_passed", purpose=purpose, reference=crew.name_of(traces_ref), bytes=traces.nbytes,
-            rollouts=traces.num_rows, source="generator", sink="verifier",
-        )  # fmt: skip
-        return Sampled(items=chunks[index], traces_ref=traces_ref, traces=traces, verdicts=verdicts)
-
     try:
-        for index in range(len(chunks)):
-            waiting.append(asyncio.create_task(one(index)))
-            if len(waiting) > len(engines):
+        for chunk in chunks:
+            waiting.append(asyncio.create_task(sample_chunk(crew, chunk, generators)))
+            if len(waiting) > crew.profile.generators.most_actors:
                 yield await waiting.pop(0)
         while waiting:
             yield await waiting.pop(0)
     finally:
         for task in waiting:
             task.cancel()
+
+
+async def sample_chunk(crew: Crew, chunk: Chunk, generators: Pool | None) -> Sampled:
+    """One chunk from wherever it was left: still to be asked, to be judged, or only to be read back."""
+    answered, judged = is_past(crew, chunk.keys, Stage.ANSWERED), is_past(crew, chunk.keys, Stage.JUDGED)
+    if answered:
+        traces = crew.run.read_part("traces", chunk.purpose, chunk.number)
+        traces_ref = put(traces)
+    else:
+        traces_ref, traces = await generate_chunk(crew, chunk, generators or await crew.generators())
+    if judged:
+        verdicts = crew.run.read_part("verdicts", chunk.purpose, chunk.number)
+    else:
+        verdicts = await judge_chunk(crew, chunk, traces_ref, traces)
+    return Sampled(items=chunk.items, traces_ref=traces_ref, traces=traces, verdicts=verdicts)
+
+
+def is_past(crew: Crew, keys: Sequence[str], stage: Stage) -> bool:
+    """Whether all these groups have come so far; what was given up counts as not asked."""
+    known = crew.journal.state.keys
+    return all(key in known and stage <= known[key].stage < Stage.FAILED for key in keys)
+
+
+async def generate_chunk(crew: Crew, chunk: Chunk, generators: Pool) -> tuple[Any, pa.Table]:
+    """Reference and table of a chunk's traces, on disk and in the journal; a lost generator's work is asked anew."""
+
+    async def ask(member: Member) -> tuple[str, Any]:
+        asked = await crew.queue.request(chunk.keys, member.name)
+        if len(asked) < len(chunk.keys):
+            raise given_up(crew, chunk)
+        try:
+            reference = member.handle.generate.remote(chunk.requests, chunk.sampling)
+            await reference
+        except asyncio.CancelledError:
+            await crew.queue.give_back(chunk.keys, f"{member.name} left or was lost", spent=member.spent)
+            raise
+        return member.name, reference
+
+    what = f"sampling for {chunk.purpose}"
+    try:
+        worker, traces_ref = await generators.call(ask, what=what, num_bytes=chunk.requests.nbytes)
+    except ResidencyError as error:
+        await crew.queue.give_back(chunk.keys, str(error), spent=True)
+        raise
+    traces = await crew.fetch(traces_ref, "a generator's rollouts")
+    name = crew.run.write_part("traces", chunk.purpose, chunk.number, traces)
+    versions = versions_by_item(traces)
+    await crew.queue.answer(
+        [Answered(key, worker, (name,), *versions[item.id]) for key, item in zip(chunk.keys, chunk.items, strict=True)]
+    )
+    crew.run.event(
+        "rollouts_passed", purpose=chunk.purpose, reference=name_of(traces_ref), bytes=traces.nbytes,
+        rollouts=traces.num_rows, source=worker, sink="verifier",
+    )  # fmt: skip
+    return traces_ref, traces
+
+
+def given_up(crew: Crew, chunk: Chunk) -> RoleError:
+    """The error of a chunk whose groups are dead letters: it would only fail again."""
+    letters = crew.queue.dead_letters(f"{chunk.purpose}/")
+    cause = letters[-1].cause if letters else "its groups were answered by somebody else"
+    return RoleError(
+        f"{len(letters)} groups of {chunk.purpose} were given up: {cause}",
+        "an answer within three tries",
+        f"mend the cause, then `residency retry {crew.run.path}` and start the run again",
+    )
+
+
+def versions_by_item(traces: pa.Table) -> dict[str, tuple[int, int]]:
+    """Item → (oldest, newest) packed version of its tokens."""
+    found: dict[str, tuple[int, int]] = {}
+    item_ids, versions = traces.column("item_id").to_pylist(), traces.column("policy_versions").to_pylist()
+    for item_id, tokens in zip(item_ids, versions, strict=True):
+        oldest, newest = found.get(item_id, (min(tokens, default=0), max(tokens, default=0)))
+        found[item_id] = min([oldest, *tokens]), max([newest, *tokens])
+    return found
+
+
+async def judge_chunk(crew: Crew, chunk: Chunk, traces_ref: Any, traces: pa.Table) -> pa.Table:
+    """Verdicts of a chunk's traces, on disk and in the journal."""
+    verdicts = await crew.judge(traces_ref, chunk.items)
+    name = crew.run.write_part("verdicts", chunk.purpose, chunk.number, verdicts)
+    score_of = dict(zip(verdicts.column("trace_id").to_pylist(), verdicts.column("score").to_pylist(), strict=True))
+    scores: dict[str, list[float | None]] = {item.id: [] for item in chunk.items}
+    for item_id, trace_id in zip(traces.column("item_id").to_pylist(), traces.column("id").to_pylist(), strict=True):
+        scores[item_id].append(score_of[trace_id])
+    await crew.journal.durable(
+        *(Judged(key, tuple(scores[item.id]), (name,)) for key, item in zip(chunk.keys, chunk.items, strict=True))
+    )
+    return verdicts
 
 
 def refuse_faults(num_faults: int, num_verdicts: int, limit: float, where: str) -> None:
@@ -127,7 +248,3 @@ def refuse_faults(num_faults: int, num_verdicts: int, limit: float, where: str) 
             f"at most {limit:.1%}",
             "look at the verdicts with status error or timeout; a policy must not learn to crash its judge",
         )
-
-
-def items_table(items: Sequence[Item]) -> pa.Table:
-    return to_table(items, Item)

@@ -93,7 +93,8 @@ async def sft_stage(crew: Crew) -> None:
             await train_steps(crew, "sft", batch_ref, rows, number, step, steps.advance)
             step += number
             await crew.publish_learners(f"sft@{step}")
-            accuracy = await accuracy_on(crew, f"tune-sft-{step}", tune)
+            # the weights' digest: answers of another attempt's weights are no answers to this
+            accuracy = await accuracy_on(crew, f"tune-sft-{step}-{crew.weights_digest}", tune)
             crew.run.metric("sft", step, {"tune_accuracy": accuracy})
             steps.advance(0, f"tune accuracy {accuracy:.3f}")
             waited = 0 if accuracy > best + config.min_gain else waited + 1
@@ -110,18 +111,27 @@ async def sft_stage(crew: Crew) -> None:
     )
 
 
+PROBED_STEPS = 5  # from which the control's number of steps is told
+
+
 async def continue_sft(crew: Crew, seconds: float, optimizer: OptimizerConfig) -> int:
-    """The control: SFT goes on from the SFT checkpoint at RL's learning rate for as many seconds; returns its steps."""
+    """The control: SFT goes on from the SFT checkpoint for as many seconds as RL took; returns its steps.
+
+    It gets RL's learning rate and schedule over as many steps as will fit, so that it anneals as RL does; a few steps
+    are timed first to know how many those are, and then forgotten.
+    """
     batch_ref = await crew.encode(crew.read_examples())
-    await crew.load_learners("sft", optimizer, 1_000_000)
     rows = batches(await crew.num_rows(batch_ref), crew.recipe.sft.batch_size, crew.seed + 1)
+    await crew.load_learners("sft", optimizer, PROBED_STEPS)
+    began = time.monotonic()
+    await train_steps(crew, "sft_continued_probe", batch_ref, rows, PROBED_STEPS, 0, lambda *_: None)
+    total = max(1, int(seconds / (time.monotonic() - began) * PROBED_STEPS))
+    await crew.load_learners("sft", optimizer, total)
     step, began = 0, time.monotonic()
-    with crew.screen.steps("control: SFT continued", int(seconds), "s") as steps:
+    with crew.screen.steps("control: SFT continued", total, "steps") as steps:
         while time.monotonic() - began < seconds:
-            before = time.monotonic()
             await train_steps(crew, "sft_continued", batch_ref, rows, 1, step, lambda *_: None)
             step += 1
-            steps.advance(0, f"step {step}, {time.monotonic() - before:.2f} s each")
-        steps.advance(int(seconds))
+            steps.advance(1)
     await crew.save_learners("sft_continued")
     return step

@@ -27,9 +27,9 @@ async def sample_teacher(
         await crew.put_on_generators("warm_up")
         engines = await crew.generators()
     else:
-        engines = await crew.teacher_engines(str(teacher.model))
+        engines = await crew.teachers(number, str(teacher.model))
     sampling = SamplingConfig(temperature=config.temperature, max_new_tokens=crew.recipe.student.max_new_tokens)
-    traces, verdicts, counts, part = [], [], list[PassCount](), 0
+    traces, verdicts, counts = [], [], list[PassCount]()
     title = f"sampling {'the warm-up' if teacher.kind == 'policy' else teacher.model}"
     with crew.screen.steps(title, len(items) * config.samples, "traces") as steps:
         async for batch in sample(
@@ -41,14 +41,12 @@ async def sample_teacher(
             sampling=sampling,
             generators=engines,
         ):
-            crew.run.write_traces(f"synthesize-{number}", part, batch.traces, batch.verdicts)
-            part += 1
             traces.append(batch.traces)
             verdicts.append(batch.verdicts)
             counts += count_passes(from_table(batch.traces, Trace), from_table(batch.verdicts, Verdict))
             steps.advance(batch.traces.num_rows)
     if teacher.kind == "vllm":
-        await crew.stop_teacher_engines()
+        await crew.close_teachers(number)
     return pa.concat_tables(traces), pa.concat_tables(verdicts), counts
 
 
@@ -107,13 +105,11 @@ async def difficulty_stage(crew: Crew) -> None:
     asked = train[-config.items :] if config.items else train  # not the ones that synthesis sampled first
     await crew.put_on_generators("sft")
     sampling = SamplingConfig(temperature=crew.recipe.rl.temperature, max_new_tokens=crew.recipe.student.max_new_tokens)
-    counts, part = list[PassCount](), 0
+    counts = list[PassCount]()
     with crew.screen.steps("difficulty by pass counts", len(asked) * config.samples, "traces") as steps:
         async for batch in sample(
             crew, "difficulty", asked, mode=PromptMode.THINK, num_samples=config.samples, sampling=sampling
         ):
-            crew.run.write_traces("difficulty", part, batch.traces, batch.verdicts)
-            part += 1
             counts += count_passes(from_table(batch.traces, Trace), from_table(batch.verdicts, Verdict))
             steps.advance(batch.traces.num_rows)
     number = crew.recipe.rl.steps * crew.recipe.rl.prompts_per_step
