@@ -22,6 +22,8 @@ from residency.platform.cluster import name_of, put, wait_for
 from residency.platform.dataset_folder import Dataset, read_dataset
 from residency.platform.journal.journal import Journal
 from residency.platform.media_store import blank_png, decode_image, media_hash, media_table
+from residency.platform.node_types import demands_of
+from residency.platform.placement import running_errors
 from residency.platform.pool.member import Member
 from residency.platform.pool.pool import Pool
 from residency.platform.profiles import GeneratorConfig, Profile
@@ -48,14 +50,24 @@ class Crew:
         self.incarnation = newest_incarnation(journal)
         self.blanks: dict[str, str] = {}
         self.weights_digest = ""  # of what is on the generators
-        self._pools = RolePools(profile, run.event)
+        self._pools = RolePools(profile, self.event)
         self._learners: LearnerGroup | None = None
         self._media_ref: Any = None
         self._wanted = PolicyVersion(incarnation=0, step=0)  # what the generators are to serve
         self._on_disk = ("base", self._wanted)  # the last of it that is a checkpoint
 
     async def __aenter__(self) -> Self:
+        """Raises RecipeError with the numbers where this cluster could never seat the profile's roles."""
+        teachers = any(teacher.kind == "vllm" for teacher in self.recipe.synthesis.teachers)
+        for together in demands_of(self.profile, teachers=teachers):
+            if errors := running_errors(together):
+                raise errors[0]
         return self
+
+    def event(self, kind: str, **details: Any) -> None:
+        """Into the run's events, and onto the screen where it is trouble."""
+        self.run.event(kind, **details)
+        self.screen.tell_trouble(kind, details)
 
     async def __aexit__(self, *_: object) -> None:
         """Ends engines and learners in order, so that they leave no processes."""
@@ -219,7 +231,7 @@ class Crew:
             await self.publisher(),
             self.checkpoint(name),
             version,
-            self.run.event,
+            self.event,
             self.deadline,
         )
         if has != self._wanted:
@@ -308,7 +320,7 @@ class Crew:
                     self.deadline,
                     incarnation=self.incarnation,
                     trust_remote_code=self.recipe.student.trust_remote_code,
-                    events=self.run.event,
+                    events=self.event,
                 )
                 steps.advance(self.profile.learners.actors)
             self.run.event("role_started", role="learner", ranks=self.profile.learners.actors)

@@ -3,12 +3,13 @@
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -51,6 +52,20 @@ class Screen:
 
     def say(self, text: str) -> None:
         self.console.print(text)
+
+    def tell_trouble(self, kind: str, details: Mapping[str, Any]) -> None:
+        """One line for an event that a user should know of at once; all others are only in the run's events."""
+        who, cause = details.get("worker") or details.get("generator") or details.get("role"), details.get("cause")
+        match kind:
+            case "worker_lost":
+                line = f"{who} was lost: {cause} ({details.get('requests_rerouted', 0)} requests go elsewhere)"
+            case "request_refused" | "pool_stopped" | "joined_from_checkpoint":
+                line = f"{kind.replace('_', ' ')}, {who}: {cause}"
+            case "placement_waiting":
+                line = f"{who} waits for a place: wants {details.get('wants')}, {details.get('has')}"
+            case _:
+                return
+        self.console.print(f"[yellow]![/] {escape(line)}", highlight=False)
 
     @contextmanager
     def live(self) -> Iterator[None]:
@@ -131,14 +146,15 @@ def narrow_table(title: str, first: str, others: tuple[str, ...]) -> Table:
 def evaluation_table(rows: list[dict[str, Any]]) -> Table:
     """The final table: accuracy with n, interval, majority and chance beside it (percent)."""
     table = narrow_table(
-        "Held-out accuracy (percent)",
+        "Held-out accuracy (percent; reasoned answers, where not direct)",
         "checkpoint",
         ("n", "acc.", "95 % int.", "valid", "if valid", "maj.", "chance"),
     )
     for row in pooled(rows):
         low, high = row["ci95"]
         blank = "" if row["image"] == "true" else f" @{row['image']}"
-        what = f"{row['checkpoint']} {row['prompt_mode']} {row['decoding']}{blank}"
+        direct = "direct " if row["prompt_mode"] == "direct" else ""
+        what = f"{row['checkpoint']} {direct}{row['decoding']}{blank}"
         rates = [
             row["accuracy"],
             row.get("valid_format"),

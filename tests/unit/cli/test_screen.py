@@ -1,0 +1,42 @@
+"""What a person reads on the terminal: trouble at once, tables whole."""
+
+import io
+from typing import Any
+
+from rich.console import Console
+
+from residency.platform.cli.screen import Screen, comparison_table, evaluation_table
+
+
+def said_by(kind: str, **details: Any) -> str:
+    screen = Screen()
+    screen.console = Console(file=io.StringIO(), width=200)
+    screen.tell_trouble(kind, details)
+    return screen.console.file.getvalue()  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_a_lost_worker_is_told_with_its_cause_and_what_becomes_of_its_work() -> None:
+    text = said_by("worker_lost", worker="verifier-3", cause="killed with SIGKILL [9]", requests_rerouted=2)
+    assert text == "! verifier-3 was lost: killed with SIGKILL [9] (2 requests go elsewhere)\n"
+
+
+def test_a_joiner_on_the_checkpoint_is_told_and_a_plain_join_is_not() -> None:
+    assert "generator-2: the publisher died" in said_by(
+        "joined_from_checkpoint", generator="generator-2", cause="the publisher died"
+    )
+    assert said_by("worker_joined", worker="verifier-3") == ""
+
+
+def test_the_final_tables_fit_into_80_columns() -> None:
+    row = {
+        "checkpoint": "sft_continued", "prompt_mode": "think", "decoding": "sampled", "image": "true", "seed": None,
+        "n": 12240, "accuracy": 0.784, "ci95": [0.758, 0.807], "valid_format": 1.0, "accuracy_given_valid": 0.812,
+        "majority": 0.447, "chance": 0.438, "a": "rl", "b": "sft_continued", "questions": 3060, "clusters": 87,
+        "difference": -0.006,
+    }  # fmt: skip
+    for table in (evaluation_table([row]), comparison_table([row])):
+        console = Console(file=io.StringIO(), width=80)
+        console.print(table)
+        text = console.file.getvalue()  # pyright: ignore[reportAttributeAccessIssue]
+        assert "…" not in text.replace(" … ", "")
+        assert ("78.4" in text) or ("-0.6" in text)
