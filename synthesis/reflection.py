@@ -141,7 +141,8 @@ def reflect_once(
     strategy = plan.next(error_kind, has_earlier_wrong)
     if strategy is None:
         return Dropped.NO_STRATEGY
-    rng = random.Random(f"reflection/{seed}/{trace.id}")
+    # by what was said: a trace of the same tokens has another id after a restart
+    rng = random.Random(f"reflection/{seed}/{item.id}/{trace.sample_index}/{trace.text}")
     right = choose_right(routed, strategy, rng, seed)
     completion, loss_start = assemble(item, text, wrong, strategy, without_end_token(right.text), rng)
     if problem := flaw(item, completion, loss_start, limits):

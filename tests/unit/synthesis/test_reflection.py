@@ -300,3 +300,18 @@ def test_a_whole_synthesis_run_adds_up() -> None:
     assert summary["error_strategy_pairs"] == count_pairs(examples) == 7  # two kinds; backtracking only for the second
     again, _ = synthesize(items, traces, verdicts, SynthesisConfig(), max_tokens=96, seed=0)
     assert again == examples
+
+
+def test_the_same_tokens_give_the_same_examples_whatever_their_traces_are_called() -> None:
+    """A trace's id names the weights' incarnation, which a restart of the run raises: the mixture must not change."""
+    item = make_item()
+    named = [make_traces(item, WRONG_SIZE, RIGHT, WRONG_STAIN) for _ in range(6)]
+    made = set()
+    for number, traces in enumerate(named):
+        renamed = [replace(trace, id=f"incarnation-{number}/{trace.sample_index}") for trace in traces]
+        ((reflected),) = reflect(
+            [route(item, renamed, judged(item, renamed))], {"verification": 0.5, "correction": 0.5}, Limits(), seed=0
+        )
+        made.add(tuple(example.id for example in reflected.examples))
+    assert len(made) == 1
+    assert made != {()}
