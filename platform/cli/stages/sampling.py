@@ -11,6 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from residency.actors.engine_requests import REQUEST_SCHEMA
 from residency.platform.cli.crew import Crew
 from residency.platform.cluster import name_of, put
 from residency.platform.errors import ResidencyError, RoleError
@@ -22,16 +23,6 @@ from residency.platform.prompts import render_prompt
 from residency.platform.records import Item, PromptMode, short_hash
 from residency.platform.sampling import SamplingConfig
 
-REQUESTS = pa.schema(
-    [
-        ("item_id", pa.string()),
-        ("prompt", pa.string()),
-        ("media", pa.list_(pa.string())),
-        ("prompt_mode", pa.string()),
-        ("num_samples", pa.int32()),
-        ("seed", pa.int64()),
-    ]
-)
 CHUNK_ROLLOUTS = 512  # rollouts of one call: large enough to fill an engine, small enough to show progress
 
 
@@ -90,7 +81,7 @@ def build_requests(
             "num_samples": [num_samples] * len(items),
             "seed": [seed_of(item) for item in items],
         },
-        schema=REQUESTS,
+        schema=REQUEST_SCHEMA,
     )
 
 
