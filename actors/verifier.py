@@ -15,7 +15,7 @@ from residency.platform.recipe import RewardConfig
 from residency.platform.records import Item, PromptMode, Verdict
 from residency.platform.verifiers.isolation import RULES, IsolatedJudge
 from residency.platform.verifiers.judge_request import JudgeLimits, JudgeRequest
-from residency.platform.verifiers.judging import check_item
+from residency.platform.verifiers.rules import check_item
 
 JUDGED_COLUMNS = ["id", "item_id", "prompt_mode", "text"]
 

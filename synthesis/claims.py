@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from residency.platform.records import Item
-from residency.platform.verifiers.judging import judge_answer
+from residency.platform.verifiers.rules import judge_answer
 from residency.synthesis.annotations_teacher import FRAME_WORDS, task_of
 from residency.synthesis.facts import TASKS
 

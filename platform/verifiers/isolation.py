@@ -18,7 +18,7 @@ from residency.platform.recipe import RewardConfig
 from residency.platform.records import Status, Verdict
 from residency.platform.verifiers.channel import Channel
 from residency.platform.verifiers.judge_request import JudgeLimits, JudgeRequest, unpack_reply
-from residency.platform.verifiers.judging import VERIFIER_VERSION
+from residency.platform.verifiers.rules import VERIFIER_VERSION
 
 RULES = "residency.platform.verifiers.judging:judge"
 CHUNK = 256  # samples sent at once

@@ -18,7 +18,7 @@ from typing import cast
 from residency.platform.recipe import RewardConfig
 from residency.platform.verifiers.channel import Channel
 from residency.platform.verifiers.judge_request import JudgeFunction, JudgeRequest, pack_fault, pack_verdict
-from residency.platform.verifiers.judging import load_libraries
+from residency.platform.verifiers.rules import load_libraries
 
 READY = b"ready"
 

@@ -10,7 +10,8 @@ from residency.platform.errors import DataError
 from residency.platform.prompts import render_completion
 from residency.platform.recipe import RewardConfig
 from residency.platform.records import AnswerKind, Family, Item, PromptMode, Split, Status
-from residency.platform.verifiers.judging import VERIFIER_VERSION, check_item, judge
+from residency.platform.verifiers.judging import judge
+from residency.platform.verifiers.rules import VERIFIER_VERSION, check_item
 
 REWARD = RewardConfig()
 BASE = Item(
