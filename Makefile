@@ -13,7 +13,7 @@ help:
 	@echo "make test   all tests (those that need a GPU are left out)"
 	@echo "make check  formatting, lint, types, locks"
 	@echo "make bench  every script in benchmarks/"
-	@echo "make chaos  a driver killed 200 times (minutes)"
+	@echo "make chaos  a driver killed 200 times, then the demo 10 times (an hour)"
 	@echo "make setup  only the environment (.venv); the others do it by themselves"
 
 setup:
@@ -39,3 +39,4 @@ bench: setup
 
 chaos: setup
 	@$(RUN) python tests/chaos/driver_kills.py
+	@$(RUN) python tests/chaos/recipe_kills.py

@@ -28,8 +28,19 @@ class Engine(Protocol):
         """Requests (``engine_requests.REQUEST_SCHEMA``) → Trace table, ordered by request, then by sample."""
         ...
 
-    def update_weights(self, manifest: "WeightsManifest", bucket_refs: Sequence[Any]) -> WeightsEcho:
-        """Swap the weights once nothing runs; WeightUpdateError where refused (the old weights go on serving)."""
+    async def generate_async(self, requests: pa.Table, sampling: SamplingConfig, shelf: MediaShelf) -> pa.Table:
+        """The same; when it is cancelled its sequences leave the engine at once. Any number of calls run together."""
+        ...
+
+    def update_weights(
+        self, manifest: "WeightsManifest", bucket_refs: Sequence[Any], in_flight: bool = False, abort: bool = False
+    ) -> WeightsEcho:
+        """Swap the weights; WeightUpdateError where refused (the old weights go on serving).
+
+        Once nothing runs; with ``in_flight`` between two steps: what runs goes on under the new weights, with the keys
+        and values that the old ones computed. With ``abort`` what runs is ended first: its traces hold what was sampled
+        so far and say ``abort``.
+        """
         ...
 
     def health(self) -> EngineHealth:

@@ -4,14 +4,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
 import pyarrow as pa
 from PIL import Image
 
 from residency.platform.arrow_tables import SCHEMAS
 from residency.platform.errors import BadInputError, DataError, ModelError
 from residency.platform.media_store import decode_image
-from residency.platform.prompts import prompt_hash
-from residency.platform.records import PolicyVersion, Trace, short_hash
+from residency.platform.prompts import IMAGE_MARKER, prompt_hash
+from residency.platform.records import REFUSED, PolicyVersion, Trace, short_hash
 from residency.platform.sampling import SamplingConfig
 
 if TYPE_CHECKING:
@@ -43,13 +44,29 @@ class Request:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sampled:
-    """What the engine made of one request, and which weights did."""
+    """What the engine made of one request; no ``output`` where it refused the request.
+
+    Each sample says which versions sampled which of its tokens, ``labels`` what those versions (packed) are called.
+    ``version`` is of the weights when the request was done: a sample without tokens counts as theirs.
+    """
 
     request: Request
-    output: "RequestOutput"
+    output: "RequestOutput | None"
+    refusal: str = ""
     version: PolicyVersion
-    label: str
+    labels: Mapping[int, str]
     seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Stands where a completion would: one sample of a request that the engine did not take."""
+
+    index: int
+    token_ids: tuple[int, ...] = ()
+    logprobs: None = None
+    finish_reason: str = REFUSED
+    weight_versions: None = None
 
 
 def read_requests(table: pa.Table, sampling: SamplingConfig) -> list[Request]:
@@ -93,7 +110,7 @@ class MediaShelf:
 
 
 def chat_renderer(tokenizer: Any) -> Callable[[Request], str]:
-    """A function from request to chat text: images first, then the prompt, then the opening of the answer."""
+    """A function from request to chat text: images where the prompt marks them, else first; then the answer opens."""
     if not getattr(tokenizer, "chat_template", None):
         raise ModelError(
             "the model's tokenizer has no chat template",
@@ -102,12 +119,24 @@ def chat_renderer(tokenizer: Any) -> Callable[[Request], str]:
         )
 
     def render(request: Request) -> str:
-        content: list[dict[str, str]] = [{"type": "image"} for _ in request.media]
-        content.append({"type": "text", "text": request.prompt})
-        message = {"role": "user", "content": content}
+        message = {"role": "user", "content": message_parts(request.prompt, len(request.media))}
         return cast(str, tokenizer.apply_chat_template([message], tokenize=False, add_generation_prompt=True))
 
     return render
+
+
+def message_parts(prompt: str, num_images: int) -> list[dict[str, str]]:
+    """The user's message as parts. Markers count only where there are as many as images; else they are dropped."""
+    pieces = prompt.split(IMAGE_MARKER)
+    if len(pieces) == 1 or len(pieces) - 1 != num_images:
+        pieces = [*[""] * num_images, "".join(pieces)]
+    parts: list[dict[str, str]] = []
+    for number, piece in enumerate(pieces):
+        if number:
+            parts.append({"type": "image"})
+        if piece:
+            parts.append({"type": "text", "text": piece})
+    return parts
 
 
 def to_prompt(request: Request, chat: str, shelf: MediaShelf, version: PolicyVersion) -> dict[str, Any]:
@@ -119,14 +148,37 @@ def to_prompt(request: Request, chat: str, shelf: MediaShelf, version: PolicyVer
     return prompt
 
 
-def trace_id(request: Request, sampling: SamplingConfig, label: str, version: PolicyVersion, sample_index: int) -> str:
+# Which weights sampled a sequence: (first token, packed version), in order; one pair unless they changed in its midst.
+Spans = Sequence[tuple[int, int]]
+
+
+def spans_of(weight_versions: Any, version: PolicyVersion) -> Spans:
+    """vLLM's spans of one sample, whose labels are packed versions; one of ``version`` where it has no tokens."""
+    return [(span.start, int(span.version)) for span in weight_versions or ()] or [(0, version.packed)]
+
+
+def versions_by_token(spans: Spans, num_tokens: int) -> np.ndarray:
+    """The packed version (int64) of the weights that sampled each token."""
+    versions = np.empty(num_tokens, np.int64)
+    for start, packed in spans:
+        versions[start:] = packed
+    return versions
+
+
+def spans_text(spans: Spans) -> str:
+    """``0.3``, or ``0.3,0.4@17`` where the tokens from number 17 on are of other weights."""
+    texts = [f"{PolicyVersion.unpack(packed)}@{start}" for start, packed in spans]
+    return ",".join(texts).replace("@0", "", 1)
+
+
+def trace_id(request: Request, sampling: SamplingConfig, label: str, spans: Spans, sample_index: int) -> str:
     """Differs wherever the prompt, the images, the weights, the way of sampling or the seed differ."""
     return short_hash(
         request.item_id,
         prompt_hash(request.prompt),
         *request.media,
         label,
-        str(version),
+        spans_text(spans),
         repr(sampling),
         str(request.seed),
         str(sample_index),
@@ -134,28 +186,41 @@ def trace_id(request: Request, sampling: SamplingConfig, label: str, version: Po
 
 
 def to_trace_table(rows: Sequence[Sampled], sampling: SamplingConfig, role: str, tokenizer: Any) -> pa.Table:
-    """The Trace table, ordered by request, then by sample. Columns are built directly: a record a trace costs time."""
+    """The Trace table, ordered by request, then by sample. Columns are built directly: a record a trace costs time.
+
+    A trace's ``model`` is the label of the weights that sampled its last token. A refused request has its samples too,
+    ``refused`` and without tokens: their text says why.
+    """
     columns: dict[str, list[Any]] = {name: [] for name in SCHEMAS[Trace].names}
+    refusals: dict[int, str] = {}
     for row in rows:
         request, hashed = row.request, prompt_hash(row.request.prompt)
-        for completion in row.output.outputs:
+        completions = [Refusal(index) for index in range(request.num_samples)]
+        for completion in completions if row.output is None else row.output.outputs:
             token_ids = list(completion.token_ids)
-            columns["id"].append(trace_id(request, sampling, row.label, row.version, completion.index))
+            spans = spans_of(completion.weight_versions, row.version)
+            label = row.labels[spans[-1][1]]
+            if row.output is None:
+                refusals[len(columns["id"])] = row.refusal
+            columns["id"].append(trace_id(request, sampling, label, spans, completion.index))
             columns["item_id"].append(request.item_id)
             columns["role"].append(role)
-            columns["model"].append(row.label)
+            columns["model"].append(label)
             columns["prompt_mode"].append(request.prompt_mode)
             columns["prompt_hash"].append(hashed)
             columns["seed"].append(request.seed)
             columns["sample_index"].append(completion.index)
-            columns["prompt_token_ids"].append(row.output.prompt_token_ids)
+            columns["prompt_token_ids"].append(row.output.prompt_token_ids if row.output else [])
             columns["token_ids"].append(token_ids)
-            columns["logprobs"].append(cast(Any, completion.logprobs).logprobs)  # FlatLogprobs: one list of floats
-            columns["policy_versions"].append([row.version.packed] * len(token_ids))
+            flat = cast(Any, completion.logprobs)  # FlatLogprobs: one list of floats
+            columns["logprobs"].append([] if flat is None else flat.logprobs)
+            columns["policy_versions"].append(versions_by_token(spans, len(token_ids)))
             columns["finish_reason"].append(completion.finish_reason or "abort")
             columns["seconds"].append(row.seconds)
     columns["text"] = tokenizer.batch_decode(
         columns["token_ids"], skip_special_tokens=True, clean_up_tokenization_spaces=False
     )
+    for row_number, reason in refusals.items():
+        columns["text"][row_number] = reason
     schema = SCHEMAS[Trace]
     return pa.Table.from_arrays([pa.array(columns[field.name], type=field.type) for field in schema], schema=schema)

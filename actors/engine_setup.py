@@ -70,6 +70,6 @@ def sampling_params(request: Request, sampling: SamplingConfig) -> SamplingParam
         max_tokens=sampling.max_new_tokens,
         logprobs=0,  # the sampled token's alone
         flat_logprobs=True,
-        detokenize=False,  # once for the whole batch, at its end
+        detokenize=False,  # once for a whole call, at its end
         output_kind=RequestOutputKind.FINAL_ONLY,
     )

@@ -1,5 +1,6 @@
 """The generator: prompts in, an Arrow table of traces out. A thin actor around one vLLM engine."""
 
+import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,40 +18,52 @@ from residency.platform.sampling import SamplingConfig
 from residency.training.weight_buckets import WeightsManifest
 from residency.training.weights_echo import WeightsEcho
 
-MAX_CONCURRENCY = 8  # calls at once: several batches, an update, and health beside them
+MAX_CONCURRENCY = 1000  # calls at once: a group each, an update, and health beside them
 
 
 class GeneratorActor:
-    """Runs with ``max_concurrency`` above 1 (see ``start_generator``), so that health answers while it generates."""
+    """Its verbs are coroutines: many calls run together, health answers beside them, and ``ray.cancel`` ends a call."""
 
     def __init__(self, model_dir: str, config: EngineConfig, version: PolicyVersion, label: str, role: str) -> None:
         self._engine = VllmEngine(Path(model_dir), config, version=version, label=label, role=role)
         self._shelf = MediaShelf(None)
 
-    def generate(self, requests: pa.Table, sampling: SamplingConfig) -> pa.Table:
-        """Requests (``engine_requests.REQUEST_SCHEMA``) → Trace table, ordered by request, then by sample."""
-        return self._engine.generate(requests, sampling, self._shelf)
+    async def generate(self, requests: pa.Table, sampling: SamplingConfig) -> pa.Table:
+        """Requests (``engine_requests.REQUEST_SCHEMA``) → Trace table, ordered by request, then by sample.
 
-    def update_weights(self, manifest: WeightsManifest, bucket_refs: "Sequence[ray.ObjectRef[Any]]") -> WeightsEcho:
-        """Pull, verify and swap; WeightUpdateError where refused (the old weights go on serving)."""
-        return self._engine.update_weights(manifest, bucket_refs)
+        A cancelled call's sequences leave the engine at once.
+        """
+        return await self._engine.generate_async(requests, sampling, self._shelf)
 
-    def load_media(self, media: pa.Table) -> int:
+    async def update_weights(
+        self,
+        manifest: WeightsManifest,
+        bucket_refs: "Sequence[ray.ObjectRef[Any]]",
+        in_flight: bool = False,
+        abort: bool = False,
+    ) -> WeightsEcho:
+        """Pull, verify and swap; WeightUpdateError where refused (the old weights go on serving).
+
+        Once nothing runs, or with ``in_flight`` or ``abort`` between two steps: what runs goes on, or is ended.
+        """
+        return await asyncio.to_thread(self._engine.update_weights, manifest, bucket_refs, in_flight, abort)
+
+    async def load_media(self, media: pa.Table) -> int:
         """Set the media table (``media_store.MEDIA_SCHEMA``; pass its reference); the number of images."""
         self._shelf = MediaShelf(media)
         return len(self._shelf)
 
-    def policy_version(self) -> PolicyVersion:
+    async def policy_version(self) -> PolicyVersion:
         """The weights that answer the next request."""
         return self._engine.version
 
-    def health(self) -> EngineHealth:
+    async def health(self) -> EngineHealth:
         """At once, also while it generates or takes weights."""
         return self._engine.health()
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Stop the engine; the actor then only says that it is closed."""
-        self._engine.close()
+        await asyncio.to_thread(self._engine.close)
 
 
 def start_generator(

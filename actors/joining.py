@@ -16,10 +16,18 @@ from residency.training.weights_echo import WeightsEcho
 
 
 async def send_weights(
-    generator: Any, who: str, manifest: WeightsManifest, bucket_refs: Sequence[Any], seconds: float
+    generator: Any,
+    who: str,
+    manifest: WeightsManifest,
+    bucket_refs: Sequence[Any],
+    seconds: float,
+    **how: bool,
 ) -> WeightsEcho:
-    """The generator's echo, once it proves that exactly these weights answer; WeightUpdateError where it does not."""
-    answer = generator.update_weights.remote(manifest, list(bucket_refs))
+    """The generator's echo, once it proves that exactly these weights answer; WeightUpdateError where it does not.
+
+    ``how`` is ``in_flight=True``, ``abort=True`` or nothing, as in ``GeneratorActor.update_weights``.
+    """
+    answer = generator.update_weights.remote(manifest, list(bucket_refs), **how)
     echo = await wait_for(answer, who, f"taking weights {manifest.label}", seconds)
     if echo.version != manifest.version or echo.digests != tuple(bucket.digest for bucket in manifest.buckets):
         raise WeightUpdateError(

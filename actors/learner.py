@@ -102,3 +102,13 @@ def join(actor: LearnerActor, address: RankAddress, media: pa.Table) -> None:
 
     join_process_group(address, actor._settings.deadline_seconds)
     actor._engine = DeepSpeedEngine(actor._model_dir, actor._settings, address, media)
+
+
+def hold_reference(actor: LearnerActor, model_dir: str) -> None:
+    """Run on each rank's actor: hold a folder's model as the frozen reference (collective)."""
+    actor._started().hold_reference(Path(model_dir))
+
+
+def reference_kl(actor: LearnerActor, batch: pa.Table, temperature: float) -> dict[str, float]:
+    """Run on each rank's actor: k1 of the sequences that are this rank's share of the batch, by row id (collective)."""
+    return actor._started().reference_kl(batch, temperature)

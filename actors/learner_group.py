@@ -2,14 +2,14 @@
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
 import ray
 from ray.util.placement_group import PlacementGroup
 
-from residency.actors.learner import LearnerActor, join, open_address
+from residency.actors.learner import LearnerActor, hold_reference, join, open_address, reference_kl
 from residency.platform.cluster import wait_for
 from residency.platform.errors import ResidencyError, RoleError
 from residency.platform.node_types import seat_of
@@ -143,6 +143,15 @@ class LearnerGroup:
         """
         return (await self._all("load_checkpoint", str(model_dir), optimizer, total_steps, incarnation))[0]
 
+    async def hold_reference(self, model_dir: Path) -> None:
+        """Hold a folder's model beside the policy, frozen, for KL; ``load_checkpoint`` lets it go."""
+        await self._run("holding the reference", hold_reference, str(model_dir))
+
+    async def reference_kl(self, batch_ref: "ray.ObjectRef[Any]", temperature: float) -> dict[str, float]:
+        """For KL in the reward: Σ (sampler − reference) logprob of each row's completion, by row id (nats)."""
+        parts: list[dict[str, float]] = await self._run("scoring the reference", reference_kl, batch_ref, temperature)
+        return {row_id: value for part in parts for row_id, value in part.items()}
+
     async def publish_weights(self, publisher: Any, label: str) -> "tuple[WeightsManifest, list[ray.ObjectRef[Any]]]":
         """Put the weights into the object store, owned by ``publisher`` (who then knows them as the latest)."""
         published = publisher.collect.remote(self._actors, label, self._deadline_seconds)
@@ -166,6 +175,11 @@ class LearnerGroup:
 
     async def _all(self, verb: str, *arguments: Any) -> list[Any]:
         return await self._gather([getattr(actor, verb).remote(*arguments) for actor in self._actors], verb)
+
+    async def _run(self, what: str, function: Callable[..., Any], *arguments: Any) -> list[Any]:
+        """A function of the actor on every rank: what is no verb of its own."""
+        refs = [actor.__ray_call__.remote(function, *arguments) for actor in self._actors]
+        return await self._gather(refs, what)
 
     async def _gather(self, refs: Sequence[Any], what: str, seconds: float | None = None) -> list[Any]:
         """Answers of all ranks; the first rank that fails is named and the others are not waited for."""

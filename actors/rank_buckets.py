@@ -8,12 +8,13 @@ could be left behind, no limit of ``/dev/shm``; the kernel frees it with the las
 import mmap
 import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import ray
-from ray.exceptions import GetTimeoutError, ObjectLostError
+from ray.exceptions import ObjectLostError
 
 from residency.platform.errors import DeadlineError, WeightUpdateError
 from residency.training.weight_buckets import WeightsManifest
@@ -30,15 +31,16 @@ def pull_buckets(
             f"{len(bucket_refs)} bucket references for weights {manifest.label} ({manifest.version})",
             f"{len(manifest.buckets)}, as the manifest says",
         )
-    try:
-        return ray.get(list(bucket_refs), timeout=seconds)
-    except GetTimeoutError as error:
+    buckets = [ref.future() for ref in bucket_refs]  # ray.get warns in every actor that has an event loop
+    if wait(buckets, timeout=seconds).not_done:
         raise DeadlineError(
             f"the object store did not hand over weights {manifest.label} ({manifest.num_bytes} bytes)"
             f" within {seconds:.0f} s",
             "all buckets before the deadline",
             "see whether the publisher's node is alive and not short of memory",
-        ) from error
+        )
+    try:
+        return [bucket.result() for bucket in buckets]
     except ObjectLostError as error:
         raise WeightUpdateError(
             f"buckets of weights {manifest.label} ({manifest.version}) are gone: {str(error).splitlines()[0]}",

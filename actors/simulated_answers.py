@@ -15,11 +15,12 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field, ValidationError
 
-from residency.actors.engine_requests import Request, trace_id
+from residency.actors.engine_requests import Request, Spans, trace_id, versions_by_token
 from residency.platform.arrow_tables import SCHEMAS
 from residency.platform.prompts import prompt_hash, render_completion
-from residency.platform.recipe import Positive, Strict, explain, read_yaml
-from residency.platform.records import Item, PolicyVersion, PromptMode, Trace
+from residency.platform.recipe import Positive, Strict
+from residency.platform.recipe_file import explain, read_yaml
+from residency.platform.records import Item, PromptMode, Trace
 from residency.platform.sampling import SamplingConfig
 from residency.platform.verifiers.self_check import corrupted_answers
 
@@ -78,7 +79,13 @@ class Draw:
     token_ids: np.ndarray  # int32
     logprobs: np.ndarray  # float32
     is_right: bool
-    finish_reason: str  # stop | length
+    finish_reason: str  # stop | length | abort
+
+    def cut(self, length: int) -> "Draw":
+        """What there was of it when it was ended after so many tokens; itself where it was done by then."""
+        if length >= len(self.token_ids):
+            return self
+        return Draw(self.token_ids[:length], self.logprobs[:length], False, "abort")
 
 
 def draw(config: SimulatedEngineConfig, seed: int, request: Request, sampling: SamplingConfig) -> list[Draw]:
@@ -118,18 +125,21 @@ def answer_texts(items: Mapping[str, Item], request: Request, draws: Sequence[Dr
     wrong = "unknown" if item is None else next(iter(corrupted_answers(item)), "unknown")
     whole = {said: render_completion(said, mode, REASONING) for said in (right, wrong)}
     broken = f"<think>{REASONING}" if mode is PromptMode.THINK else ""
-    return [broken if each.finish_reason == "length" else whole[right if each.is_right else wrong] for each in draws]
+    return [whole[right if each.is_right else wrong] if each.finish_reason == "stop" else broken for each in draws]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Completed:
-    """One request with its samples, the weights that answered, and its seconds in the engine, to the last sample."""
+    """One request with its samples, the weights that answered, and its seconds in the engine, to the last sample.
+
+    ``spans`` and ``labels`` as of a sequence that is endless: a short sample may have ended under the first of them.
+    """
 
     request: Request
     draws: list[Draw]
     texts: list[str]
-    version: PolicyVersion
-    label: str
+    spans: Spans
+    labels: Mapping[int, str]
     seconds: float
 
 
@@ -141,10 +151,13 @@ def completed_table(
     for row in rows:
         request, hashed, prompt = row.request, prompt_hash(row.request.prompt), prompt_tokens(config, row.request)
         for index, each in enumerate(row.draws):
-            columns["id"].append(trace_id(request, sampling, row.label, row.version, index))
+            length = len(each.token_ids)
+            spans = [span for span in row.spans if span[0] < length] or row.spans[-1:]
+            label = row.labels[spans[-1][1]]
+            columns["id"].append(trace_id(request, sampling, label, spans, index))
             columns["item_id"].append(request.item_id)
             columns["role"].append(role)
-            columns["model"].append(row.label)
+            columns["model"].append(label)
             columns["prompt_mode"].append(request.prompt_mode)
             columns["prompt_hash"].append(hashed)
             columns["seed"].append(request.seed)
@@ -152,7 +165,7 @@ def completed_table(
             columns["prompt_token_ids"].append(prompt)
             columns["token_ids"].append(each.token_ids)
             columns["logprobs"].append(each.logprobs)
-            columns["policy_versions"].append(np.full(len(each.token_ids), row.version.packed, np.int64))
+            columns["policy_versions"].append(versions_by_token(spans, length))
             columns["text"].append(row.texts[index])
             columns["finish_reason"].append(each.finish_reason)
             columns["seconds"].append(row.seconds)

@@ -12,6 +12,7 @@ import asyncio
 import heapq
 import itertools
 import json
+import math
 import os
 import threading
 from collections import deque
@@ -66,9 +67,22 @@ class _Running:
     request: Request
     draws: list[Draw]
     left: int
-    version: PolicyVersion
-    label: str
+    spans: list[tuple[int, int]]  # as of a sequence that is endless
+    begun_at: float  # progress at its first token
     started: float
+
+    def num_tokens(self, progress: float) -> int:
+        """Tokens of each of its sequences that is not done."""
+        return max(0, math.floor(progress - self.begun_at + NEARLY))
+
+
+@dataclass(kw_only=True, eq=False)
+class _Update:
+    manifest: "WeightsManifest"
+    in_flight: bool
+    abort: bool
+    asked: float
+    done: "asyncio.Future[WeightsEcho]"
 
 
 class SimulatedEngine:
@@ -91,6 +105,7 @@ class SimulatedEngine:
         """``items`` are those whose right answers it knows. ``log``: a file that gets one line a request (JSON), before
         it is begun; several engines may share it. The deadline is of one synchronous call, by the real clock."""
         self.version, self.label = version, label
+        self._labels = {version.packed: label}
         self._config, self._seed, self._role, self._name = config, seed, role, name
         self._clock = clock or RealClock()
         self._items = {item.id: item for item in items}
@@ -101,7 +116,7 @@ class SimulatedEngine:
         self._heap: list[tuple[float, int, _Running]] = []  # one entry a sequence, by the progress at which it is done
         self._progress = 0.0  # tokens that a sequence which ran all the time would have
         self._numbers = itertools.count()
-        self._updates: deque[tuple[WeightsManifest, float, asyncio.Future[WeightsEcho]]] = deque()
+        self._updates: deque[_Update] = deque()
         self._pump: asyncio.Task[None] | None = None
         self._nap: asyncio.Future[None] | None = None
         self._closed = False
@@ -112,8 +127,11 @@ class SimulatedEngine:
 
     # Coroutines of one loop
 
-    async def generate_async(self, requests: pa.Table, sampling: SamplingConfig) -> pa.Table:
-        """Requests (``REQUEST_SCHEMA``) → Trace table; a cancelled call leaves the engine at once."""
+    async def generate_async(
+        self, requests: pa.Table, sampling: SamplingConfig, shelf: MediaShelf | None = None
+    ) -> pa.Table:
+        """Requests (``REQUEST_SCHEMA``) → Trace table; a cancelled call leaves the engine at once. Images are not
+        looked at."""
         rows = read_requests(requests, sampling)
         self._raise_if_ended()
         if not rows:
@@ -129,8 +147,14 @@ class SimulatedEngine:
             raise
         return completed_table(completed, sampling, self._role, self._config)
 
-    async def update_weights_async(self, manifest: "WeightsManifest", bucket_refs: Sequence[Any]) -> WeightsEcho:
-        """The manifest's version answers once nothing runs and ``update_seconds`` are over; buckets are not read."""
+    async def update_weights_async(
+        self, manifest: "WeightsManifest", bucket_refs: Sequence[Any], in_flight: bool = False, abort: bool = False
+    ) -> WeightsEcho:
+        """The manifest's version answers once nothing runs and ``update_seconds`` are over; buckets are not read.
+
+        ``in_flight``: for these seconds what runs stands still, then it goes on under the new version. ``abort``: what
+        runs is ended first.
+        """
         self._raise_if_ended()
         if len(bucket_refs) != len(manifest.buckets):
             raise WeightUpdateError(
@@ -139,8 +163,10 @@ class SimulatedEngine:
                 "the update was refused; publish the weights again",
             )
         done: asyncio.Future[WeightsEcho] = asyncio.get_running_loop().create_future()
-        self._updates.append((manifest, self._clock.monotonic(), done))
-        self._wake(now=False)
+        self._updates.append(
+            _Update(manifest=manifest, in_flight=in_flight, abort=abort, asked=self._clock.monotonic(), done=done)
+        )
+        self._wake(now=in_flight or abort)
         return await done
 
     # The Engine protocol
@@ -149,9 +175,12 @@ class SimulatedEngine:
         """As ``generate_async``; images are counted, not looked at."""
         return self._call(self.generate_async(requests, sampling), f"generating for {requests.num_rows} prompts")
 
-    def update_weights(self, manifest: "WeightsManifest", bucket_refs: Sequence[Any]) -> WeightsEcho:
+    def update_weights(
+        self, manifest: "WeightsManifest", bucket_refs: Sequence[Any], in_flight: bool = False, abort: bool = False
+    ) -> WeightsEcho:
         """As ``update_weights_async``."""
-        return self._call(self.update_weights_async(manifest, bucket_refs), f"taking weights {manifest.label}")
+        update = self.update_weights_async(manifest, bucket_refs, in_flight, abort)
+        return self._call(update, f"taking weights {manifest.label}")
 
     def health(self) -> EngineHealth:
         return EngineHealth(
@@ -215,7 +244,7 @@ class SimulatedEngine:
         """Goes from event to event (a sequence is done, a request or an update came) while there is something to do."""
         config = self._config
         while self._waiting or self._running or self._updates:
-            if self._updates and not self._running:
+            if self._updates and (not self._running or self._updates[0].in_flight or self._updates[0].abort):
                 await self._swap()
                 continue
             self._admit()
@@ -234,12 +263,13 @@ class SimulatedEngine:
             batch, row, request = self._waiting[0]
             running = _Running(
                 batch=batch, row=row, request=request, draws=draw(self._config, self._seed, request, batch.sampling),
-                left=request.num_samples, version=self.version, label=self.label, started=self._clock.monotonic(),
+                left=request.num_samples, spans=[(0, self.version.packed)],
+                begun_at=self._progress + self._config.prefill_steps, started=self._clock.monotonic(),
             )  # fmt: skip
             self._waiting.popleft()
             self._running.add(running)
             for each in running.draws:
-                done_at = self._progress + self._config.prefill_steps + len(each.token_ids)
+                done_at = running.begun_at + len(each.token_ids)
                 heapq.heappush(self._heap, (done_at, next(self._numbers), running))
 
     def _has_room(self) -> bool:
@@ -265,28 +295,46 @@ class SimulatedEngine:
             request=running.request,
             draws=running.draws,
             texts=answer_texts(self._items, running.request, running.draws),
-            version=running.version,
-            label=running.label,
+            spans=running.spans,
+            labels=self._labels,
             seconds=self._clock.monotonic() - running.started,
         )
         if len(batch.completed) == batch.size and not batch.done.done():
             batch.done.set_result([batch.completed[row] for row in range(batch.size)])
 
     async def _swap(self) -> None:
-        manifest, asked, done = self._updates[0]
-        drained = self._clock.monotonic()
+        """Nothing gets a token meanwhile."""
+        update = self._updates[0]
+        manifest, drained = update.manifest, self._clock.monotonic()
+        if update.abort:
+            self._end_running()
         await self._clock.sleep(self._config.update_seconds)
         self.version, self.label = manifest.version, manifest.label
+        self._labels[self.version.packed] = self.label
+        for running in self._running:
+            begun = running.num_tokens(self._progress)
+            kept = [span for span in running.spans if span[0] < begun]
+            running.spans = [*kept, (begun, self.version.packed)]
         self._updates.popleft()
-        if not done.done():
-            done.set_result(
+        if not update.done.done():
+            update.done.set_result(
                 WeightsEcho(
                     version=manifest.version,
                     label=manifest.label,
                     digests=tuple(bucket.digest for bucket in manifest.buckets),
-                    seconds={"drain": drained - asked, "load": self._clock.monotonic() - drained},
+                    seconds={"drain": drained - update.asked, "load": self._clock.monotonic() - drained},
                 )
             )
+
+    def _end_running(self) -> None:
+        """Every running request is done with what it has."""
+        for running in self._running:
+            length = running.num_tokens(self._progress)
+            running.draws = [each.cut(length) for each in running.draws]
+            self._complete(running)
+        self._running.clear()
+        self._heap.clear()
+        self._progress = 0.0
 
     def _wake(self, now: bool) -> None:
         """Starts the engine if it rests; ``now`` ends its nap before the next sequence is done."""
@@ -314,7 +362,7 @@ class SimulatedEngine:
     def _end(self) -> None:
         futures = [batch.done for batch, *_ in self._waiting]
         futures += [running.batch.done for running in self._running]
-        for future in [*futures, *(done for *_, done in self._updates)]:
+        for future in [*futures, *(update.done for update in self._updates)]:
             if not future.done():
                 future.set_exception(self._ended())
         self._waiting.clear()

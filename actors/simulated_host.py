@@ -59,10 +59,15 @@ class SimulatedHostActor:
         return await self._engines[index].generate_async(requests, sampling)
 
     async def update_weights(
-        self, index: int, manifest: "WeightsManifest", bucket_refs: "Sequence[ray.ObjectRef[Any]]"
+        self,
+        index: int,
+        manifest: "WeightsManifest",
+        bucket_refs: "Sequence[ray.ObjectRef[Any]]",
+        in_flight: bool = False,
+        abort: bool = False,
     ) -> WeightsEcho:
         """Takes the version on without pulling a bucket; WeightUpdateError where their number is wrong."""
-        return await self._engines[index].update_weights_async(manifest, bucket_refs)
+        return await self._engines[index].update_weights_async(manifest, bucket_refs, in_flight, abort)
 
     async def load_media(self, index: int, media: pa.Table) -> int:
         """The number of images; nothing is kept."""
@@ -87,8 +92,8 @@ class _Verb:
     def __init__(self, method: Any, index: int) -> None:
         self._method, self._index = method, index
 
-    def remote(self, *args: Any) -> Any:
-        return self._method.remote(self._index, *args)
+    def remote(self, *args: Any, **options: Any) -> Any:
+        return self._method.remote(self._index, *args, **options)
 
     def options(self, **options: Any) -> "_Verb":
         return _Verb(self._method.options(**options), self._index)

@@ -1,10 +1,12 @@
 """One vLLM engine in this process, stepped in a thread of its own. An actor is a shell around it.
 
 All contact with vLLM happens in the engine thread; other threads hand it commands and wait with a deadline. So health
-is answered while it generates, and weights change between two steps. Several ranks are child processes of this one. A
-failure of the engine or of a rank ends it: every caller then gets a RoleError with the cause.
+is answered while it generates, requests come and go at any time, and weights change between two steps. Several ranks
+are child processes of this one. A failure of the engine or of a rank ends it: every caller then gets a RoleError with
+the cause.
 """
 
+import asyncio
 import os
 import queue
 import threading
@@ -31,7 +33,8 @@ from residency.actors.engine_requests import (
     to_prompt,
     to_trace_table,
 )
-from residency.actors.rank_buckets import pull_buckets, shared_buckets
+from residency.actors.engine_update import Update, load_update
+from residency.actors.rank_buckets import pull_buckets
 from residency.platform.errors import DeadlineError, ResidencyError, RoleError
 from residency.platform.records import PolicyVersion
 from residency.platform.sampling import SamplingConfig
@@ -61,33 +64,24 @@ class _Running:
     batch: _Batch
     row: int
     request: Request
-    version: PolicyVersion
-    label: str
     started: float
 
 
-@dataclass(kw_only=True)
-class _Update:
-    """A weight update that waits until nothing runs."""
-
-    manifest: WeightsManifest
-    bucket_refs: Sequence[Any]
-    asked: float
-    deadline: float
-    done: Future[WeightsEcho] = field(default_factory=Future)
-
-
 class VllmEngine:
-    """``generate``, ``update_weights``, ``health``, ``close``; thread-safe. Raises RoleError where it cannot start."""
+    """``generate``, ``update_weights``, ``health``, ``close``; thread-safe. Raises RoleError where it cannot start.
+
+    A generate call of one group costs what its share of a large call does: many of them may run side by side.
+    """
 
     def __init__(
         self, model_dir: Path, config: EngineConfig, *, version: PolicyVersion, label: str, role: str = "policy"
     ) -> None:
         self._model_dir, self._config, self._role = model_dir, config, role
         self.version, self.label = version, label
+        self._labels = {version.packed: label}
         self._commands: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._batches: deque[_Batch] = deque()
-        self._updates: deque[_Update] = deque()
+        self._updates: deque[Update] = deque()
         self._running: dict[str, _Running] = {}
         self._running_sequences = 0
         self._next_id = 0
@@ -103,25 +97,49 @@ class VllmEngine:
 
     def generate(self, requests: pa.Table, sampling: SamplingConfig, shelf: MediaShelf) -> pa.Table:
         """Requests (``REQUEST_SCHEMA``) → Trace table, ordered by request, then by sample; deadline of the config."""
-        rows = read_requests(requests, sampling)
-        batch = _Batch(sampling=sampling, shelf=shelf, waiting=deque(enumerate(rows)), size=len(rows))
-        if not rows:
-            return to_trace_table([], sampling, self._role, self._tokenizer)
-        self._tell(lambda: self._batches.append(batch))
+        batch = self._begin(requests, sampling, shelf)
         try:
-            sampled = self._wait(batch.done, self._config.deadline_seconds, f"generating for {len(rows)} prompts")
+            sampled = self._wait(batch.done, self._config.deadline_seconds, f"generating for {batch.size} prompts")
         except DeadlineError:
             self._tell(lambda: self._abandon(batch))
             raise
         return to_trace_table(sampled, sampling, self._role, self._tokenizer)
 
-    def update_weights(self, manifest: WeightsManifest, bucket_refs: Sequence[Any]) -> WeightsEcho:
-        """Swap the weights once nothing runs; requests that come meanwhile wait and get the new ones.
+    async def generate_async(self, requests: pa.Table, sampling: SamplingConfig, shelf: MediaShelf) -> pa.Table:
+        """The same from an event loop; when it is cancelled its sequences leave the engine before the next step."""
+        batch = self._begin(requests, sampling, shelf)
+        seconds = self._config.deadline_seconds
+        try:
+            async with asyncio.timeout(seconds):
+                sampled = await asyncio.wrap_future(batch.done)
+        except TimeoutError:
+            self._tell(lambda: self._abandon(batch))
+            raise self._late(seconds, f"generating for {batch.size} prompts") from None
+        except asyncio.CancelledError:
+            self._commands.put(lambda: self._abandon(batch))  # and where the engine is dead nothing is left to leave
+            raise
+        return await asyncio.to_thread(to_trace_table, sampled, sampling, self._role, self._tokenizer)
 
-        WeightUpdateError or DeadlineError: refused, the old weights go on serving.
+    def update_weights(
+        self, manifest: WeightsManifest, bucket_refs: Sequence[Any], in_flight: bool = False, abort: bool = False
+    ) -> WeightsEcho:
+        """Pull, verify and swap. Once nothing runs: what comes meanwhile waits and gets the new weights.
+
+        ``in_flight``: between two steps; what runs goes on under the new weights with the keys and values it has.
+        ``abort``: what runs is ended between two steps, its traces say so. WeightUpdateError or DeadlineError: refused,
+        the old weights go on serving.
         """
-        seconds, now = self._config.deadline_seconds, time.perf_counter()
-        update = _Update(manifest=manifest, bucket_refs=bucket_refs, asked=now, deadline=now + seconds)
+        seconds, asked = self._config.deadline_seconds, time.perf_counter()
+        buckets = pull_buckets(manifest, bucket_refs, seconds)  # while the engine goes on stepping
+        update = Update(
+            manifest=manifest,
+            buckets=buckets,
+            in_flight=in_flight,
+            abort=abort,
+            asked=asked,
+            pulled=time.perf_counter(),
+            deadline=asked + seconds,
+        )
         self._tell(lambda: self._updates.append(update))
         return self._wait(update.done, seconds + IDLE_SECONDS, f"taking weights {manifest.label} ({manifest.version})")
 
@@ -147,6 +165,15 @@ class VllmEngine:
 
     # Between threads
 
+    def _begin(self, requests: pa.Table, sampling: SamplingConfig, shelf: MediaShelf) -> _Batch:
+        rows = read_requests(requests, sampling)
+        batch = _Batch(sampling=sampling, shelf=shelf, waiting=deque(enumerate(rows)), size=len(rows))
+        if rows:
+            self._tell(lambda: self._batches.append(batch))
+        else:
+            batch.done.set_result([])
+        return batch
+
     def _tell(self, command: Callable[[], None]) -> None:
         if self._failure is not None or not self._thread.is_alive():
             raise self._dead()
@@ -156,11 +183,14 @@ class VllmEngine:
         try:
             return future.result(timeout=seconds)
         except FutureTimeout:
-            raise DeadlineError(
-                f"the engine of {self._model_dir.name} was not done {what} after {seconds:.0f} s",
-                "an answer before the deadline",
-                "raise deadline_seconds in the profile, or give the generator more CPUs",
-            ) from None
+            raise self._late(seconds, what) from None
+
+    def _late(self, seconds: float, what: str) -> DeadlineError:
+        return DeadlineError(
+            f"the engine of {self._model_dir.name} was not done {what} after {seconds:.0f} s",
+            "an answer before the deadline",
+            "raise deadline_seconds in the profile, or give the generator more CPUs",
+        )
 
     def _dead(self) -> RoleError:
         cause = self._failure
@@ -187,10 +217,10 @@ class VllmEngine:
         try:
             while not self._closing:
                 self._obey()
-                if not self._running and self._updates:
+                if self._updates and not (self._running and self._updates[0].waits):
                     self._swap(self._updates[0])
                     self._updates.popleft()
-                elif not self._updates:  # an update waits for the running ones: nothing new is admitted
+                elif not self._updates:  # where one waits for the running ones, nothing new is admitted
                     self._admit()
                 if self._running:
                     self._step()
@@ -213,18 +243,19 @@ class VllmEngine:
             *(batch.done for batch in self._batches),
             *(update.done for update in self._updates),
         ]:
-            if not future.done():
-                future.set_exception(self._dead())
+            _fail(future, self._dead())
 
     def _start(self) -> None:
         os.environ.update(engine_environment(self._config.threads))
         os.environ.pop("VLLM_CPU_KVCACHE_SPACE", None)  # whole GiB only, and it would override ours
         from vllm.exceptions import VLLMValidationError
 
+        from residency.actors import engine_steps
         from residency.actors.engine_setup import sampling_params, start_engine
 
-        self._sampling_params = sampling_params
+        self._sampling_params, self._steps = sampling_params, engine_steps
         self._engine = start_engine(self._model_dir, self._config)
+        self._steps.name_weights(self._engine, self.version)
         self._ranks = EngineRanks(self._engine)
         self._at_end.callback(self._ranks.end)
         self._tokenizer = self._engine.get_tokenizer()
@@ -252,15 +283,16 @@ class VllmEngine:
             row, request = batch.waiting.popleft()
             try:
                 prompt = to_prompt(request, self._chat(request), batch.shelf, self.version)
-                name = f"{self._next_id}"
-                self._engine.add_request(name, cast(Any, prompt), self._sampling_params(request, batch.sampling))
-            except (
-                ResidencyError,
-                ValueError,
-                self._refusal,
-            ) as error:  # a bad request is its caller's affair, not the engine's end
+                parameters = self._sampling_params(request, batch.sampling)
+            except (ResidencyError, ValueError, self._refusal) as error:  # its caller's affair, not the engine's end
                 self._abandon(batch)
-                batch.done.set_exception(self._refused(request, error))
+                _fail(batch.done, self._refused(request, error))
+                continue
+            name = f"{self._next_id}"
+            try:
+                self._engine.add_request(name, cast(Any, prompt), parameters)
+            except (ValueError, self._refusal) as error:  # too long, most often: one bad row is not a million's end
+                self._finish(batch, row, request, None, 0.0, str(self._refused(request, error)))
                 continue
             self._next_id += 1
             self._running_sequences += request.num_samples
@@ -268,8 +300,6 @@ class VllmEngine:
                 batch=batch,
                 row=row,
                 request=request,
-                version=self.version,
-                label=self.label,
                 started=time.perf_counter(),
             )
 
@@ -287,87 +317,64 @@ class VllmEngine:
         for output in self._engine.step():
             if not output.finished:
                 continue
-            running = self._running.pop(output.request_id, None)
-            if running is None:
-                continue  # its caller left
-            self._running_sequences -= running.request.num_samples
-            batch = running.batch
-            batch.finished[running.row] = Sampled(
-                request=running.request,
-                output=output,  # pyright: ignore[reportArgumentType] (no pooling model here)
-                version=running.version,
-                label=running.label,
-                seconds=time.perf_counter() - running.started,
-            )
-            if len(batch.finished) == batch.size and not batch.done.done():
-                batch.done.set_result([batch.finished[row] for row in range(batch.size)])
+            self._end(output.request_id, output)
+
+    def _end(self, name: str, output: Any) -> None:
+        running = self._running.pop(name, None)
+        if running is None:
+            return  # its caller left
+        self._running_sequences -= running.request.num_samples
+        self._finish(running.batch, running.row, running.request, output, time.perf_counter() - running.started)
+
+    def _finish(
+        self, batch: _Batch, row: int, request: Request, output: Any, seconds: float, refusal: str = ""
+    ) -> None:
+        """One row is done; the last one hands the batch over."""
+        batch.finished[row] = Sampled(
+            request=request, output=output, version=self.version, labels=self._labels, seconds=seconds, refusal=refusal
+        )
+        if len(batch.finished) == batch.size:
+            _answer(batch.done, [batch.finished[row] for row in range(batch.size)])
 
     def _abandon(self, batch: _Batch) -> None:
         """Drop what a batch still has waiting or running."""
         batch.waiting.clear()
-        names = [name for name, running in self._running.items() if running.batch is batch]
-        if names:
-            self._engine.abort_request(names)
-        for name in names:
+        for name in [name for name, running in self._running.items() if running.batch is batch]:
+            self._steps.end_early(self._engine, name)
             self._running_sequences -= self._running.pop(name).request.num_samples
 
-    def _swap(self, update: _Update) -> None:
-        """vLLM's life cycle of a weight update, then the caches that stood on the old weights."""
-        manifest = update.manifest
-        drained = time.perf_counter()
-        phases: dict[str, float] = {"drain": drained - update.asked}
-        if drained > update.deadline:
-            update.done.set_exception(
-                DeadlineError(
-                    f"running requests did not end before the deadline of weights {manifest.label}",
-                    "an idle engine",
-                    "raise deadline_seconds in the profile; the old weights go on serving",
-                )
+    def _swap(self, update: Update) -> None:
+        """Between two steps; a refused update changes nothing."""
+        with self._steps.standing_still(self._engine, self._step):
+            told = load_update(
+                self._engine,
+                update,
+                self._config.tensor_parallel,
+                before=lambda: self._end_running() if update.abort else None,
+                after=lambda: self._renew(update.manifest),
             )
-            return
-        with ExitStack() as sharing:
-            try:
-                buckets = pull_buckets(manifest, update.bucket_refs, update.deadline - drained)
-                if self._config.tensor_parallel > 1:
-                    buckets = sharing.enter_context(shared_buckets(buckets))
-            except RoleError as error:
-                update.done.set_exception(error)
-                return
-            pulled = time.perf_counter()
-            answers = self._ask_ranks("verify_update", update, {"manifest": manifest, "buckets": buckets})
-        refusals = [answer.refusal for answer in answers if answer.refusal is not None]
-        if refusals:  # before any rank touched its first tensor
-            self._ask_ranks("drop_update", update)
-            update.done.set_exception(refusals[0])
-            return
-        verified = time.perf_counter()
-        self._ask_ranks("finish_weight_update", update)
-        loaded = time.perf_counter()
-        phases |= {"pull": pulled - drained, "verify": verified - pulled, "load": loaded - verified}
-        if not self._engine.reset_prefix_cache():
-            raise RoleError("vLLM kept its prefix cache after a weight update", "an empty cache: nothing was running")
-        self._engine.reset_encoder_cache()
-        self._engine.set_weight_version(str(manifest.version))
-        self.version, self.label = manifest.version, manifest.label
-        phases["reset"] = time.perf_counter() - loaded
-        update.done.set_result(
-            WeightsEcho(
-                version=manifest.version,
-                label=manifest.label,
-                digests=tuple(bucket.digest for bucket in manifest.buckets),
-                seconds=dict(phases),
-            )
-        )
+        if isinstance(told, WeightsEcho):
+            _answer(update.done, told)
+        else:
+            _fail(update.done, told)
 
-    def _ask_ranks(self, verb: str, update: _Update, *args: Any) -> list[Any]:
-        """Each rank's answer. A late rank ends the engine: its answer would be taken for one to the next question."""
-        seconds = max(IDLE_SECONDS, update.deadline - time.perf_counter())
-        try:
-            return self._engine.collective_rpc(verb, timeout=seconds, args=args)
-        except TimeoutError as error:
-            raise DeadlineError(
-                f"a rank of {self._model_dir.name} had not ended {verb} of weights {update.manifest.label}"
-                f" when the deadline came",
-                "an answer of every rank before the deadline",
-                "raise deadline_seconds in the profile, or give the generator more CPUs",
-            ) from error
+    def _end_running(self) -> None:
+        for name in list(self._running):
+            self._end(name, self._steps.end_early(self._engine, name))
+
+    def _renew(self, manifest: WeightsManifest) -> None:
+        self.version, self.label = manifest.version, manifest.label
+        self._labels[self.version.packed] = self.label
+        self._steps.forget_old_weights(self._engine, self.version)
+        self._steps.name_weights(self._engine, self.version)
+
+
+def _answer(future: Future[Result], value: Result) -> None:
+    """Unless its caller has left, or something has failed before."""
+    if not future.done() and future.set_running_or_notify_cancel():
+        future.set_result(value)
+
+
+def _fail(future: Future[Any], error: BaseException) -> None:
+    if not future.done() and future.set_running_or_notify_cancel():
+        future.set_exception(error)

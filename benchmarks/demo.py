@@ -47,7 +47,8 @@ def measure(command: list[str]) -> tuple[int, float, int]:
 
 def comparison(rows: list[dict[str, Any]], a: str, b: str, decoding: str) -> dict[str, Any]:
     """The pooled (or only) comparison of two checkpoints in this decoding."""
-    found = [row for row in rows if (row["a"], row["b"], row["decoding"]) == (a, b, decoding)]
+    wanted = (a, b, decoding, "think")
+    found = [row for row in rows if (row["a"], row["b"], row["decoding"], row["prompt_mode"]) == wanted]
     pooled = [row for row in found if row["seed"] is None]
     return (pooled or found)[0]
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from residency.platform.errors import RecipeError
 from residency.platform.profiles import Profile, RoleConfig
-from residency.platform.recipe import read_yaml
+from residency.platform.recipe_file import read_yaml
 
 ROUNDING = 1e-6  # sums of fractions of a CPU
 RAYS_OWN_LABELS = "ray.io/"  # Ray sets these on a node when it starts; no file tells them

@@ -9,6 +9,7 @@ from residency.platform.memory_plan import RolePlan, StorePlan, plan_memory, pla
 from residency.platform.node_types import Demand, NodeType, capacity_errors, demands_of, most_seats, node_types_of
 from residency.platform.profiles import Profile
 from residency.platform.recipe import Recipe
+from residency.platform.verifiers.custom import why_not_found
 
 LEAST_FREE_BYTES = 1 << 30
 
@@ -53,19 +54,34 @@ def check_model(model: str) -> list[ResidencyError]:
 
 
 def check_data(recipe: Recipe) -> list[ResidencyError]:
-    """Mistakes of the data folder's shape; rows and images are read by the importer, before anything is trained."""
-    if recipe.data.source is None:
-        return []
-    folder = Path(recipe.data.source)
+    """Mistakes of the data folders' shape; rows and images are read by the importer, before anything is trained."""
     wanted = {"voc": ("Annotations", "JPEGImages", "ImageSets/Main"), "dataset": ("items.parquet", "dataset.yaml")}
-    absent = [name for name in wanted.get(recipe.data.format, ()) if not (folder / name).exists()]
-    if not absent:
+    folders = [("data.source", recipe.data.source, recipe.data.format)] if recipe.data.source else []
+    folders += [("evaluation.datasets", folder, "dataset") for folder in recipe.evaluation.datasets]
+    mistakes: list[ResidencyError] = []
+    for key, name, form in folders:
+        absent = [inside for inside in wanted.get(form, ()) if not (Path(name) / inside).exists()]
+        if absent:
+            mistakes.append(
+                DataError(
+                    f"{key} {name} lacks {', '.join(absent)}",
+                    f"a folder in the format {form!r}",
+                    f"correct {key} (in the recipe, or by --set {key}=…)",
+                )
+            )
+    return mistakes
+
+
+def check_verifier(verifier: str | None) -> list[ResidencyError]:
+    """A verifier of the user's own that is not on the path; nothing of it is run."""
+    reason = why_not_found(verifier) if verifier else None
+    if reason is None:
         return []
     return [
-        DataError(
-            f"data.source {folder} lacks {', '.join(absent)}",
-            f"a folder in the format {recipe.data.format!r}",
-            "correct data.source (in the recipe, or by --set data.source=FOLDER)",
+        RecipeError(
+            f"rl.reward.verifier {verifier}: {reason}",
+            "module:function, its module on the path",
+            "put its folder on PYTHONPATH (on every node), or correct the name",
         )
     ]
 
@@ -90,10 +106,17 @@ def check(recipe: Recipe, profile: Profile, run: Path | None = None) -> Findings
         else:
             mistakes += check_model(model)
     data_mistakes = check_data(recipe)
-    if elsewhere and data_mistakes and recipe.data.source and not Path(recipe.data.source).is_dir():
-        notes.append(f"data {recipe.data.source} is not visible from here: it must be on the run's shared disk")
+    named = [name for name in (recipe.data.source, *recipe.evaluation.datasets) if name]
+    unseen = [name for name in named if not Path(name).is_dir()]
+    if elsewhere and data_mistakes and unseen:
+        notes.append(f"data {', '.join(unseen)} are not visible from here: they must be on the run's shared disk")
     else:
         mistakes += data_mistakes
+    verifier_mistakes = check_verifier(recipe.rl.reward.verifier)
+    if elsewhere:
+        notes += [f"{mistake.seen}; it must be on the path of the nodes that judge" for mistake in verifier_mistakes]
+    else:
+        mistakes += verifier_mistakes
     roles: tuple[RolePlan, ...] = ()
     store: StorePlan | None = None
     try:

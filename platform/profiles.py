@@ -5,7 +5,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from residency.platform.recipe import Positive, Share, Strict, explain, read_yaml
+from residency.platform.recipe import Positive, Share, Strict
+from residency.platform.recipe_file import explain, read_yaml
 
 
 class RoleConfig(Strict):

@@ -5,6 +5,7 @@ from typing import assert_never
 from residency.platform.records import AnswerKind, Item, PromptMode, short_hash
 
 THINK_INSTRUCTION = "Think inside <think> </think>, then answer inside <answer> </answer>."
+IMAGE_MARKER = "<image>"  # in a prompt: here belongs the next image; without markers all of them come first
 DIRECT_INSTRUCTION = "Give only the answer."
 
 

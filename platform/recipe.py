@@ -1,12 +1,8 @@
 """The recipe: *what* to do (model, data, teachers, mixture, algorithm, evaluation), strict and frozen."""
 
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-
-from residency.platform.errors import RecipeError
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -177,26 +173,109 @@ class DifficultyConfig(Strict):
     """Share of the RL prompts that may be always right; never right ones are left out."""
 
 
-class RewardConfig(Strict):
-    """Reward = format_weight · format + accuracy_weight · accuracy."""
+class LengthConfig(Strict):
+    """Shaping by length (DAPO, arXiv 2503.14476, equation 13), in characters: a verifier sees text, no tokens.
 
-    format_weight: Share = 0.1
-    """Weight of a valid format."""
-    accuracy_weight: Share = 0.9
-    """Weight of a right answer."""
+    The part `length` is 1 up to `max_characters` − `soft_characters`, 0 from `max_characters` on, and linear between.
+    """
+
+    max_characters: Positive
+    """Length of a completion from which its part `length` is 0 (characters)."""
+    soft_characters: Positive
+    """How far below that the part begins to fall (characters)."""
 
     @model_validator(mode="after")
-    def _sums(self) -> Self:
-        if abs(self.format_weight + self.accuracy_weight - 1) > 1e-6:
-            raise ValueError(f"{self.format_weight} + {self.accuracy_weight} is not 1: change one of the two weights")
+    def _falls_within(self) -> Self:
+        if self.soft_characters > self.max_characters:
+            raise ValueError(
+                f"soft_characters {self.soft_characters} is above max_characters {self.max_characters}:"
+                " lower the one or raise the other"
+            )
         return self
 
 
-class RlConfig(Strict):
-    """Reinforcement learning with verifiable rewards (GRPO, arXiv 2402.03300)."""
+class RewardConfig(Strict):
+    """Reward = the parts of a verdict by their shares; a part that the verdict lacks counts 0."""
 
-    algorithm: Literal["grpo"] = "grpo"
-    """How a group becomes advantages and a batch a loss."""
+    weights: dict[str, Share] = {"format": 0.1, "accuracy": 0.9}
+    """Shares of the parts, by the names that the verifier gives them; they sum to 1."""
+    length: LengthConfig | None = None
+    """Shaping by length: adds a part `length`, which `weights` must give a share; off where absent."""
+    verifier: str | None = None
+    """Your own verifier as `module:function`, in place of the rules; its folder must be on `PYTHONPATH`."""
+    interface: Literal["residency", "verl", "trl", "trl_chat"] = "residency"
+    """How it is called: ours, verl's `compute_score`, TRL's `reward_func` with texts, or with chat messages."""
+    score_range: tuple[float, float] = (0.0, 1.0)
+    """Lowest and highest number that it returns, brought to 0–1; a number outside is an error of that sample."""
+
+    @model_validator(mode="after")
+    def _sums(self) -> Self:
+        total = sum(self.weights.values())
+        if abs(total - 1) > 1e-6:
+            raise ValueError(
+                f"weights {self.weights} sum to {total:.3f}: make them sum to 1, or leave weights out (0.1 format,"
+                " 0.9 accuracy)"
+            )
+        if self.length is not None and "length" not in self.weights:
+            raise ValueError(
+                f"length is shaped, and weights {self.weights} give it no share: add `length` to weights, or leave"
+                " length out"
+            )
+        if self.length is None and self.verifier is None and "length" in self.weights:
+            raise ValueError(
+                f"weights give `length` {self.weights['length']}, and nothing measures it: add"
+                " length: {max_characters: …, soft_characters: …}, or take it out of weights"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _verifier_fits(self) -> Self:
+        if self.verifier is None:
+            if self.interface != "residency" or self.score_range != (0.0, 1.0):
+                raise ValueError(
+                    f"interface {self.interface!r} and score_range {list(self.score_range)} without a verifier:"
+                    " name one (verifier: module:function), or leave both out"
+                )
+            return self
+        module, _, function = self.verifier.partition(":")
+        if not all(name.isidentifier() for name in (*module.split("."), function)):
+            raise ValueError(f"verifier {self.verifier!r} is not `module:function`: write for example my_rules:score")
+        low, high = self.score_range
+        if not low < high:
+            raise ValueError(f"score_range [{low}, {high}] is empty: put the lower number first, or leave it out")
+        return self
+
+
+class KlConfig(Strict):
+    """KL(policy ‖ reference), the reference being the checkpoint that RL starts from (Schulman's estimators)."""
+
+    place: Literal["reward", "loss"]
+    """`reward`: taken off a rollout's score, summed over its tokens; `loss`: added to each token's loss."""
+    estimator: Literal["k1", "k3"]
+    """`k1` is log(policy / reference), `k3` never negative; in the loss take `k3`, in the reward only `k1`."""
+    coefficient: Rate
+    """β: how much a nat of KL counts against the reward or the loss."""
+
+    @model_validator(mode="after")
+    def _estimator_fits_place(self) -> Self:
+        if self.place == "reward" and self.estimator != "k1":
+            raise ValueError(
+                f"place 'reward' with estimator {self.estimator!r}: a reward takes k1 (write estimator: k1), or move KL"
+                " to the loss (place: loss)"
+            )
+        return self
+
+
+ALGORITHMS = ("grpo", "dapo", "dr_grpo", "rloo")
+
+
+class RlConfig(Strict):
+    """Reinforcement learning with verifiable rewards."""
+
+    algorithm: str = "dapo"
+    """How a group becomes advantages and a batch a loss: `grpo`, `dapo`, `dr_grpo`, `rloo`, or your `module:Class`."""
+    kl: KlConfig | None = None
+    """KL to the checkpoint that RL starts from; none, and no reference model in memory, where absent."""
     optimizer: OptimizerConfig = OptimizerConfig(learning_rate=1e-4, warmup_ratio=0.0, schedule="constant")
     steps: Annotated[int, Field(ge=0)] = 30
     """Optimizer steps; 0 leaves RL out."""
@@ -220,12 +299,31 @@ class RlConfig(Strict):
     controls: tuple[Literal["sft_continued", "rl_permuted"], ...] = ()
     """Controls of equal seconds, trained from the same SFT checkpoint."""
 
+    @model_validator(mode="after")
+    def _algorithm_is_named(self) -> Self:
+        module, _, name = self.algorithm.partition(":")
+        own = all(part.isidentifier() for part in (*module.split("."), name))
+        if self.algorithm not in ALGORITHMS and not own:
+            raise ValueError(
+                f"algorithm {self.algorithm!r} is none of {', '.join(ALGORITHMS)}: take one of them, or name your own"
+                " class as module:Class"
+            )
+        return self
+
 
 class EvaluationConfig(Strict):
     """The boards."""
 
-    samples: Positive = 2
-    """Samples a held-out question at temperature 1."""
+    datasets: tuple[str, ...] = ()
+    """Dataset folders on which every checkpoint is examined, beside the run's own held-out split."""
+    checkpoints: tuple[Literal["base", "sft", "rl"], ...] = ("base", "sft", "rl")
+    """Checkpoints that are examined, with RL's controls; `base` alone: a model as it is, nothing is trained."""
+    profile: Literal["strict", "medevalkit"] = "strict"
+    """Scoring profile whose prompts are asked and whose scores lead; the other one's scores stand beside."""
+    images: tuple[Literal["blank", "shuffled", "none"], ...] = ("blank", "shuffled", "none")
+    """Image conditions beside the true images: they tell what the image is worth."""
+    samples: Annotated[int, Field(ge=0)] = 2
+    """Samples a held-out question at temperature 1, on the run's own dataset; 0 leaves them out."""
     temperatures: tuple[Rate, ...] = ()
     """Other temperatures at which the SFT checkpoint is also tried on the tune split; the best one stands beside."""
     bootstrap_resamples: Positive = 2000
@@ -265,68 +363,3 @@ class Recipe(Strict):
                         f"sources names {dotted!r}, which is no field of the recipe: correct or remove the key"
                     )
         return self
-
-
-def apply_override(tree: dict[str, Any], assignment: str) -> None:
-    """Put one ``a.b=value`` into the raw tree in place, the value read as YAML; RecipeError for a bad form."""
-    dotted, separator, text = assignment.partition("=")
-    if not separator or not dotted:
-        raise RecipeError(f"--set {assignment!r}", "the form key.subkey=value", "write for example --set rl.steps=10")
-    *parents, last = dotted.split(".")
-    node: Any = tree
-    for part in parents:
-        if isinstance(node, list):
-            if not part.isdigit() or int(part) >= len(node):
-                raise RecipeError(f"--set {dotted}: {part!r} is no index into a list of {len(node)}")
-            node = node[int(part)]
-        else:
-            node = node.setdefault(part, {})
-        if not isinstance(node, dict | list):
-            raise RecipeError(f"--set {dotted}: {part!r} is a value, it has nothing below it")
-    if isinstance(node, list):
-        if not last.isdigit() or int(last) >= len(node):
-            raise RecipeError(f"--set {dotted}: {last!r} is no index into a list of {len(node)}")
-        node[int(last)] = yaml.safe_load(text)
-    else:
-        node[last] = yaml.safe_load(text)
-
-
-def explain(error: ValidationError, where: str) -> RecipeError:
-    """All mistakes of a pydantic error in one RecipeError, each with its key and what was seen."""
-    lines = []
-    for mistake in error.errors():
-        key = ".".join(str(part) for part in mistake["loc"]) or "recipe"
-        seen = "" if mistake["type"] in ("extra_forbidden", "missing") else f" (seen: {mistake['input']!r})"
-        text = "unknown key" if mistake["type"] == "extra_forbidden" else mistake["msg"].removeprefix("Value error, ")
-        lines.append(f"{key}: {text}{seen if len(seen) < 120 else ''}")
-    return RecipeError(
-        f"{where} has {len(lines)} mistake{'s' if len(lines) > 1 else ''}: " + "; ".join(lines),
-        "",
-        "correct the named keys; `docs/recipe.md` lists them all",
-    )
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """A YAML file's top-level mapping; raises RecipeError where the file is missing, unreadable or no mapping."""
-    try:
-        tree = yaml.safe_load(path.read_text())
-    except FileNotFoundError:
-        raise RecipeError(
-            f"{path} does not exist", "a YAML file", "give a path, or the name of a shipped one"
-        ) from None
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(tree, dict):
-        raise RecipeError(f"{path} holds {type(tree).__name__}", "a mapping of keys")
-    return tree
-
-
-def load_recipe(path: Path, overrides: tuple[str, ...] = ()) -> Recipe:
-    """The validated recipe of a YAML file with ``--set`` overrides; raises RecipeError naming every mistake at once."""
-    tree = read_yaml(path)
-    for assignment in overrides:
-        apply_override(tree, assignment)
-    try:
-        return Recipe.model_validate(tree)
-    except ValidationError as error:
-        raise explain(error, str(path)) from error

@@ -48,6 +48,9 @@ class PromptMode(StrEnum):
     THINK = "think"
 
 
+REFUSED = "refused"  # finish reason of a request that the engine did not take: our fault, never the policy's
+
+
 def short_hash(*parts: str) -> str:
     """First 16 hex digits of SHA-256 over the parts, separated so that no two lists of parts collide by joining."""
     return hashlib.sha256(json.dumps(parts, ensure_ascii=False).encode()).hexdigest()[:16]
@@ -132,7 +135,7 @@ class Trace:
     logprobs: tuple[float, ...] = ()
     policy_versions: tuple[int, ...] = ()
     text: str
-    finish_reason: str  # stop | length | abort
+    finish_reason: str  # stop | length | abort | refused (the engine did not take the request; text says why)
     seconds: float = 0.0
 
 

@@ -11,10 +11,12 @@ from typing import Any
 
 import pyarrow as pa
 import yaml
+from pydantic import ValidationError
 
 from residency.platform.errors import RecipeError, StorageError
 from residency.platform.profiles import Profile
 from residency.platform.recipe import Recipe
+from residency.platform.recipe_file import explain, read_yaml
 
 
 @contextmanager
@@ -82,6 +84,15 @@ class RunFolder:
                     "give another folder with --run, or undo the change",
                 )
         write_whole(resolved, lambda aside: aside.write_text(yaml.safe_dump(wanted, sort_keys=False)))
+
+    def recipe(self) -> Recipe:
+        """The recipe that the run was started with; raises RecipeError where it is absent or of another form."""
+        resolved = self.path / "recipe.yaml"
+        tree = read_yaml(resolved)
+        try:
+            return Recipe.model_validate(tree.get("recipe"))
+        except ValidationError as error:
+            raise explain(error, str(resolved)) from error
 
     # stages -------------------------------------------------------------------------------------------------------
 

@@ -1,4 +1,7 @@
-"""The formats that ``residency import`` and recipes know: name → function and one line of description."""
+"""The formats that ``residency import`` and recipes know: name → function and one line of description.
+
+Published benchmarks stand apart (``BENCHMARKS``): they have variants, and their report says what was refused.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,6 +9,15 @@ from pathlib import Path
 
 from residency.platform.errors import BadInputError
 from residency.platform.recipe import DataConfig
+from residency.synthesis.benchmarks import exam, med_mcqa, med_qa, pubmed_qa
+from residency.synthesis.benchmarks.importing import Benchmark
+from residency.synthesis.benchmarks.med_xpert_qa import MED_XPERT_QA
+from residency.synthesis.benchmarks.mmmu_med import MMMU_MED
+from residency.synthesis.benchmarks.omni_med_vqa import OMNI_MED_VQA
+from residency.synthesis.benchmarks.path_vqa import PATH_VQA
+from residency.synthesis.benchmarks.pmc_vqa import PMC_VQA
+from residency.synthesis.benchmarks.slake import SLAKE
+from residency.synthesis.benchmarks.vqa_rad import VQA_RAD
 from residency.synthesis.starter_dataset import make_starter
 from residency.synthesis.voc_dataset import import_voc
 
@@ -43,10 +55,24 @@ FORMATS: dict[str, Importer] = {
     )
 }
 
+THE_SEVEN = (MMMU_MED, VQA_RAD, SLAKE, PATH_VQA, PMC_VQA, OMNI_MED_VQA, MED_XPERT_QA)
+TEXT_SETS = (*pubmed_qa.BENCHMARKS, *med_qa.BENCHMARKS, *med_mcqa.BENCHMARKS, *exam.BENCHMARKS)
+BENCHMARKS: dict[str, Benchmark] = {benchmark.name: benchmark for benchmark in (*THE_SEVEN, *TEXT_SETS)}
+
 
 def list_formats() -> list[str]:
     """One line for each format: its name and what it is, sorted by name."""
-    return [f"{name:<10}{FORMATS[name].description}" for name in sorted(FORMATS)]
+    return [f"{name:<14}{FORMATS[name].description}" for name in sorted(FORMATS)]
+
+
+def list_benchmarks() -> list[str]:
+    """One line for each benchmark: title, each variant (the default first) with its published n, and licence."""
+    return [f"{name:<14}{describe(benchmark)}" for name, benchmark in BENCHMARKS.items()]
+
+
+def describe(benchmark: Benchmark) -> str:
+    sizes = ", ".join(variant + (f" {n:,}" if n else "") for variant, n in benchmark.published.items())
+    return f"{benchmark.title}: {sizes}; {benchmark.licence}"
 
 
 def import_dataset(name: str, source: Path | None, out: Path, config: DataConfig, seed: int) -> Path:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 class BatchStats:
     """``loss`` is already a part of the global token mean. The ``*_sum`` are over tokens of weight above zero.
 
-    ``mismatch`` is |trainer's − sampler's logprob| of a token (nats), ``ratio`` exp(trainer's − sampler's).
+    ``mismatch`` is |trainer's − sampler's logprob| of a token (nats), ``ratio`` exp(trainer's − sampler's),
+    ``kl`` the estimate of KL(policy ‖ reference) where it is in the loss.
     """
 
     num_rows: int = 0
@@ -21,6 +22,7 @@ class BatchStats:
     mismatch_max: float = 0.0
     ratio_sum: float = 0.0
     clipped_sum: float = 0.0
+    kl_sum: float = 0.0
     seconds: float = 0.0  # of the slowest rank
 
     def _mean(self, total: float) -> float:
@@ -42,6 +44,10 @@ class BatchStats:
     def clipped_share(self) -> float:
         return self._mean(self.clipped_sum)
 
+    @property
+    def kl(self) -> float:
+        return self._mean(self.kl_sum)
+
 
 def add_stats(parts: Iterable[BatchStats], *, parallel: bool) -> BatchStats:
     """The sum of parts; seconds are the longest of parallel parts, the sum of serial ones."""
@@ -57,6 +63,7 @@ def add_stats(parts: Iterable[BatchStats], *, parallel: bool) -> BatchStats:
         mismatch_max=max((part.mismatch_max for part in every), default=0.0),
         ratio_sum=sum(part.ratio_sum for part in every),
         clipped_sum=sum(part.clipped_sum for part in every),
+        kl_sum=sum(part.kl_sum for part in every),
         seconds=max((part.seconds for part in every), default=0.0) if parallel else sum(part.seconds for part in every),
     )
 

@@ -21,6 +21,9 @@ from deepspeed.accelerator import get_accelerator
 
 from residency.platform.errors import RoleError
 from residency.platform.recipe import OptimizerConfig
+from residency.training.algorithms.algorithm import BatchTotals, PolicyTokens
+from residency.training.algorithms.find_algorithm import find_algorithm
+from residency.training.algorithms.kl import kl_estimate
 from residency.training.batch_stats import BatchStats, StepStats, add_stats
 from residency.training.checkpoints import (
     checkpoint_names,
@@ -31,11 +34,12 @@ from residency.training.checkpoints import (
 )
 from residency.training.collation import MicroBatch, ModelTokens, collate
 from residency.training.deepspeed_config import EngineSettings, deepspeed_config, parameter_groups
-from residency.training.losses import LossConfig, grpo_loss, policy_terms, sft_loss
+from residency.training.losses import LossConfig, sft_loss
 from residency.training.micro_batches import plan_micro_batches
 from residency.training.model_folder import media_token_ids
 from residency.training.pixel_cache import PixelCache
 from residency.training.rank_address import RankAddress
+from residency.training.reference_model import ReferenceModel
 from residency.training.schedules import learning_rate_factor
 from residency.training.token_scorer import TokenScorer
 from residency.training.training_batch import BatchReader
@@ -76,6 +80,7 @@ class DeepSpeedEngine:
         )
         self.processor = load_processor(model_dir, settings.trust_remote_code)
         self._pixels = PixelCache(self.processor, media)
+        self._reference: ReferenceModel | None = None
         self._build(model_dir)
 
     def _build(self, model_dir: Path) -> None:
@@ -102,24 +107,32 @@ class DeepSpeedEngine:
     def forward_backward(self, batch: pa.Table, rows: Sequence[int] | None, loss: LossConfig) -> BatchStats:
         """Add this rank's share of the batch's gradient; returns its part of the sums.
 
-        The loss is the token mean over these rows on all ranks. Several calls before ``optim_step`` add their
-        gradients up. Raises RoleError for a loss that is not finite.
+        The loss is a mean over these rows on all ranks (over their tokens or sequences, as the loss has it). Several
+        calls before ``optim_step`` add their gradients up. Raises RoleError for a loss that is not finite.
         """
         started = time.perf_counter()
         reader = BatchReader(batch)
         chosen = list(range(reader.num_rows)) if rows is None else list(rows)
-        plan = plan_micro_batches(
-            reader.lengths.tolist(), self.address.num_ranks, self.settings.micro_batch_tokens, chosen
+        totals = BatchTotals(
+            weight=reader.total_weight(chosen) or 1.0,
+            num_sequences=sum(reader.total_weight([row]) > 0 for row in chosen) or 1,
         )
-        total_weight = reader.total_weight(chosen) or 1.0
         parts: list[BatchStats] = []
-        for micro_rows in plan[self.address.rank]:
-            micro = collate(reader, micro_rows, self._pixels, self._tokens).to(self._device)
-            part = self._micro_step(micro, total_weight, loss)
+        for micro_rows, micro in self._micro_batches(reader, chosen):
+            part = self._micro_step(micro, totals, loss)
             parts.append(replace(part, num_rows=len(micro_rows)))
         return replace(add_stats(parts, parallel=False), seconds=time.perf_counter() - started)
 
-    def _micro_step(self, micro: MicroBatch, total_weight: float, loss: LossConfig) -> BatchStats:
+    def _micro_batches(self, reader: BatchReader, rows: list[int]) -> Iterator[tuple[Sequence[int], MicroBatch]]:
+        """This rank's micro-batches, as many as every other rank's, each with the rows that are in it."""
+        plan = plan_micro_batches(
+            reader.lengths.tolist(), self.address.num_ranks, self.settings.micro_batch_tokens, rows
+        )
+        for micro_rows in plan[self.address.rank]:
+            yield micro_rows, collate(reader, micro_rows, self._pixels, self._tokens).to(self._device)
+
+    def _micro_step(self, micro: MicroBatch, totals: BatchTotals, loss: LossConfig) -> BatchStats:
+        reference_T = self._held_reference().logprobs(micro, loss.temperature) if loss.kl_estimator else None
         logprobs_T, entropies_T = self._engine(micro, loss.temperature)
         counted_T = micro.weights_T > 0
         stats = BatchStats(
@@ -129,18 +142,31 @@ class DeepSpeedEngine:
             entropy_sum=float(entropies_T[counted_T].sum()),
         )
         if loss.kind == "sft":
-            value = sft_loss(logprobs_T, micro.weights_T, total_weight)
+            value = sft_loss(logprobs_T, micro.weights_T, totals.weight)
         else:
             old_T = logprobs_T.detach()  # one optimizer step a batch: the weights before it are these
-            terms = policy_terms(logprobs_T, old_T, micro.sampler_logprobs_T, micro.advantages_T, loss)
-            value = grpo_loss(terms, micro.weights_T, total_weight)
+            tokens = PolicyTokens(
+                logprobs_T=logprobs_T,
+                old_logprobs_T=old_T,
+                sampler_logprobs_T=micro.sampler_logprobs_T,
+                reference_logprobs_T=reference_T,
+                advantages_T=micro.advantages_T,
+                weights_T=micro.weights_T,
+                rows_T=micro.positions_T // micro.input_ids.shape[1],
+                num_rows=micro.input_ids.shape[0],
+            )
+            result = find_algorithm(loss.kind).loss(tokens, totals, loss)
+            value = result.value
+            if reference_T is not None and loss.kl_estimator is not None:
+                kl_T = kl_estimate(old_T, reference_T, loss.kl_estimator)
+                stats = replace(stats, kl_sum=float(kl_T[counted_T].sum()))
             drift_T = (old_T - micro.sampler_logprobs_T)[counted_T]
             stats = replace(
                 stats,
                 mismatch_sum=float(drift_T.abs().sum()),
                 mismatch_max=float(drift_T.abs().max()) if len(drift_T) else 0.0,
                 ratio_sum=float(drift_T.exp().sum()),
-                clipped_sum=float(terms.clipped_T[counted_T].sum()),
+                clipped_sum=float(result.clipped_T[counted_T].sum()),
             )
         total = float(value.detach())
         if not math.isfinite(total):
@@ -152,6 +178,37 @@ class DeepSpeedEngine:
         # DeepSpeed averages gradients over the ranks; the loss is already divided by the weight of all of them.
         self._engine.backward(value * self.address.num_ranks, scale_wrt_gas=False)
         return replace(stats, loss=total)
+
+    def hold_reference(self, model_dir: Path) -> None:
+        """Hold the folder's model, frozen, beside the policy, until ``load_checkpoint`` lets it go."""
+        self._drop_reference()
+        self._reference = ReferenceModel(model_dir, self.settings, self._device)
+
+    def _held_reference(self) -> ReferenceModel:
+        if self._reference is None:
+            raise RoleError(
+                f"learner rank {self.address.rank} holds no reference model",
+                "one, where the recipe has KL",
+                "call hold_reference after load_checkpoint",
+            )
+        return self._reference
+
+    def _drop_reference(self) -> None:
+        if self._reference is not None:
+            self._reference.close()
+            self._reference = None
+
+    def reference_kl(self, batch: pa.Table, temperature: float) -> dict[str, float]:
+        """Of this rank's rows, by id: Σ (sampler − reference) logprob of the completion, k1 of the sequence (nats)."""
+        reader, reference, ids = BatchReader(batch), self._held_reference(), batch.column("id").to_pylist()
+        sums: dict[str, float] = {}
+        for micro_rows, micro in self._micro_batches(reader, list(range(reader.num_rows))):
+            reference_T = reference.logprobs(micro, temperature)
+            kl_T = micro.weights_T * kl_estimate(micro.sampler_logprobs_T, reference_T, "k1")
+            rows_T = micro.positions_T // micro.input_ids.shape[1]
+            sums_N = kl_T.new_zeros(micro.input_ids.shape[0]).index_add(0, rows_T, kl_T).tolist()
+            sums |= {ids[row]: sums_N[place] for place, row in enumerate(micro_rows)}
+        return sums
 
     def optim_step(self) -> StepStats:
         """One optimizer step on the gradients so far."""
@@ -204,8 +261,9 @@ class DeepSpeedEngine:
         """Go on from a folder's weights with a fresh optimizer, in the same processes; step counts from 0 again.
 
         The DeepSpeed engine is made anew in the live process group: its flat copies of the weights, sharded or not,
-        could otherwise keep the old ones.
+        could otherwise keep the old ones. A reference model is let go.
         """
+        self._drop_reference()
         self.settings = replace(
             self.settings,
             optimizer=optimizer or self.settings.optimizer,
@@ -219,6 +277,7 @@ class DeepSpeedEngine:
 
     def close(self) -> None:
         """Leave the process group."""
+        self._drop_reference()
         self._engine.destroy()
         torch.distributed.destroy_process_group()
 

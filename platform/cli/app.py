@@ -6,6 +6,7 @@ import typer
 from rich.markup import escape
 
 from residency.platform.cli.check_command import check_command
+from residency.platform.cli.compare_command import compare_command
 from residency.platform.cli.demo_command import demo_command
 from residency.platform.cli.import_command import import_command
 from residency.platform.cli.retry_command import retry_command
@@ -37,6 +38,7 @@ app.command("synthesize")(synthesize_command)
 app.command("sft")(sft_command)
 app.command("rl")(rl_command)
 app.command("evaluate")(evaluate_command)
+app.command("compare")(compare_command)
 app.command("retry")(retry_command)
 app.command("serve")(serve_command)
 

@@ -12,7 +12,8 @@ from residency.platform.memory_plan import RolePlan, StorePlan
 from residency.platform.node_types import NodeType, Seat, label_words, node_loads, types_for
 from residency.platform.preflight import Findings, check
 from residency.platform.profiles import load_profile
-from residency.platform.recipe import Recipe, load_recipe
+from residency.platform.recipe import Recipe
+from residency.platform.recipe_file import load_recipe
 from residency.platform.shipped import find
 
 

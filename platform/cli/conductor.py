@@ -7,18 +7,13 @@ from pathlib import Path
 from residency.platform.cli.crew import Crew
 from residency.platform.cli.screen import Screen
 from residency.platform.cli.stages.control_stage import control_stage
-from residency.platform.cli.stages.evaluate_stage import (
-    comparison_rows,
-    evaluate_stage,
-    evaluation_rows,
-    pooled_outcomes,
-)
+from residency.platform.cli.stages.evaluate_stage import evaluate_stage
 from residency.platform.cli.stages.prepare_stage import data_stage, student_stage
 from residency.platform.cli.stages.rl_stage import rl_stage
+from residency.platform.cli.stages.scoring import pool_runs
 from residency.platform.cli.stages.sft_stage import pretrain_stage, sft_stage, warm_up_stage
 from residency.platform.cli.stages.synthesize_stage import difficulty_stage, synthesize_stage
 from residency.platform.cluster import local_cluster
-from residency.platform.dataset_folder import read_card
 from residency.platform.journal.journal import Journal
 from residency.platform.profiles import Profile
 from residency.platform.recipe import Recipe
@@ -48,8 +43,11 @@ def stages_of(recipe: Recipe, last_stage: str) -> list[str]:
         unwanted.add("pretrain")
     if not any(teacher.kind == "policy" for teacher in recipe.synthesis.teachers):
         unwanted.add("warm_up")
-    if recipe.rl.steps == 0:
+    examined = set(recipe.evaluation.checkpoints)
+    if recipe.rl.steps == 0 or (last_stage == "evaluate" and "rl" not in examined):
         unwanted |= {"difficulty", "rl", "controls"}
+    if last_stage == "evaluate" and examined == {"base"}:
+        unwanted |= {"warm_up", "synthesize", "sft"}
     if not recipe.rl.controls:
         unwanted.add("controls")
     return [name for name in names if name not in unwanted]
@@ -74,14 +72,10 @@ async def conduct(recipe: Recipe, profile: Profile, run: RunFolder, last_stage: 
 
 
 def pool(recipe: Recipe, run: RunFolder, runs: list[RunFolder]) -> None:
-    """The summary over seeds: pooled rows first (seed null), then every seed's own."""
-    outcomes, name = pooled_outcomes(runs), read_card(runs[0].data).name
-    resamples = recipe.evaluation.bootstrap_resamples
+    """The summary over seeds."""
+    pool_runs(recipe, run, runs)
     summaries = [sub.summary() for sub in runs]
     run.update_summary(
-        evaluation=evaluation_rows(outcomes, name, None) + [row for one in summaries for row in one["evaluation"]],
-        comparisons=comparison_rows(outcomes, name, None, resamples)
-        + [row for one in summaries for row in one["comparisons"]],
         seeds=[{"seed": seed, "run": str(sub.path.name)} for seed, sub in zip(recipe.seeds, runs, strict=True)],
         seconds={
             f"seed-{seed}/{stage}": seconds

@@ -16,6 +16,7 @@ from residency.actors.publisher import start_publisher
 from residency.actors.synthesizer import start_synthesizer
 from residency.actors.verifier import start_verifier
 from residency.platform.arrow_tables import read_parquet, to_table
+from residency.platform.cli.boards import Board, read_boards
 from residency.platform.cli.role_pools import RolePools
 from residency.platform.cli.screen import Screen
 from residency.platform.cluster import name_of, put, wait_for
@@ -48,7 +49,7 @@ class Crew:
         self.journal, self.queue = journal, WorkQueue(journal)
         self.deadline = profile.deadline_seconds
         self.incarnation = newest_incarnation(journal)
-        self.blanks: dict[str, str] = {}
+        self._blanks: dict[str, str] = {}
         self.weights_digest = ""  # of what is on the generators
         self._pools = RolePools(profile, self.event)
         self._learners: LearnerGroup | None = None
@@ -81,9 +82,9 @@ class Crew:
     def dataset(self) -> Dataset:
         return read_dataset(self.run.data)
 
-    @property
-    def dataset_name(self) -> str:
-        return self.dataset.card.name
+    @cached_property
+    def boards(self) -> tuple[Board, ...]:
+        return read_boards(self.recipe, self.run)
 
     @property
     def prompts_path(self) -> Path:
@@ -107,20 +108,26 @@ class Crew:
         return (self.checkpoint(name) / "config.json").is_file()
 
     async def media(self) -> Any:
-        """Reference of the one media table: every image of the dataset, and a blank one of each size."""
+        """Reference of the one media table: every image of all datasets, and a blank one of each size."""
         if self._media_ref is None:
-            pngs: list[bytes] = []
-            for key in sorted({key for item in self.dataset.items for key in item.media}):
-                png = self.dataset.media.read_png(key)
-                blank = blank_png(decode_image(png, key).size)
-                self.blanks[key] = media_hash(blank)
-                pngs += [png, blank]
-            table = media_table(pngs)
+            pngs: dict[str, bytes] = {}
+            for dataset in (self.dataset, *(board.dataset for board in self.boards if not board.own)):
+                for key in sorted({key for item in dataset.items for key in item.media} - pngs.keys()):
+                    png = pngs[key] = dataset.media.read_png(key)
+                    blank = blank_png(decode_image(png, key).size)
+                    self._blanks[key] = media_hash(blank)
+                    pngs[self._blanks[key]] = blank
+            table = media_table(list(pngs.values()))
             self._media_ref = put(table)
             self.run.event(
                 "media_published", reference=name_of(self._media_ref), images=table.num_rows, bytes=table.nbytes
             )
         return self._media_ref
+
+    async def blanks(self, items: Sequence[Item]) -> dict[str, tuple[str, ...]]:
+        """For each item as many blank images of the same sizes."""
+        await self.media()
+        return {item.id: tuple(self._blanks[key] for key in item.media) for item in items}
 
     # references ---------------------------------------------------------------------------------------------------
 
@@ -167,7 +174,8 @@ class Crew:
 
     def engine_config(self, placement: GeneratorConfig) -> EngineConfig:
         student = self.recipe.student
-        images = max((len(item.media) for item in self.dataset.items), default=1)
+        asked = [self.dataset.items, *(board.items for board in self.boards)]
+        images = max((len(item.media) for items in asked for item in items), default=1)
         return EngineConfig.from_profile(
             self.profile,
             placement,

@@ -61,6 +61,11 @@ class Screen:
                 line = f"{who} was lost: {cause} ({details.get('requests_rerouted', 0)} requests go elsewhere)"
             case "request_refused" | "pool_stopped" | "joined_from_checkpoint":
                 line = f"{kind.replace('_', ' ')}, {who}: {cause}"
+            case "questions_refused":
+                line = (
+                    f"{details.get('board')}, {details.get('sitting')}: {details.get('refused')} of {details.get('of')}"
+                    f" questions were refused and count as errors, not as wrong: {cause}"
+                )
             case "placement_waiting":
                 line = f"{who} waits for a place: wants {details.get('wants')}, {details.get('has')}"
             case _:
@@ -143,41 +148,61 @@ def narrow_table(title: str, first: str, others: tuple[str, ...]) -> Table:
     return table
 
 
-def evaluation_table(rows: list[dict[str, Any]]) -> Table:
-    """The final table: accuracy with n, interval, majority and chance beside it (percent)."""
-    table = narrow_table(
-        "Held-out accuracy (percent; reasoned answers, where not direct)",
-        "checkpoint",
-        ("n", "acc.", "95 % int.", "valid", "if valid", "maj.", "chance"),
-    )
-    for row in pooled(rows):
-        low, high = row["ci95"]
-        blank = "" if row["image"] == "true" else f" @{row['image']}"
-        direct = "direct " if row["prompt_mode"] == "direct" else ""
-        what = f"{row['checkpoint']} {direct}{row['decoding']}{blank}"
-        rates = [
-            row["accuracy"],
-            row.get("valid_format"),
-            row.get("accuracy_given_valid"),
-            row["majority"],
-            row["chance"],
-        ]
-        accuracy, *others = (percent(rate) for rate in rates)
-        table.add_row(what, str(row["n"]), accuracy, f"{percent(low)}–{percent(high)}", *others)
-    return table
+def evaluation_tables(rows: list[dict[str, Any]]) -> list[Table]:
+    """One table a dataset: accuracy with n, interval, majority and chance, and what the other profiles give it."""
+    shown = pooled(rows)
+    if not shown:
+        return []
+    leading = shown[0]["profile"]
+    others = sorted({row["profile"] for row in shown} - {leading})
+    by_sitting = {(sitting_of(row), row["profile"]): row for row in shown}
+    tables = []
+    for dataset in dict.fromkeys(row["dataset"] for row in shown):
+        own = [row for row in shown if row["profile"] == leading and row["dataset"] == dataset]
+        majority, chance = percent(own[0]["majority"]), percent(own[0]["chance"])
+        table = narrow_table(
+            f"{dataset}: held-out accuracy in percent by profile {leading}\n(always the commonest answer {majority},"
+            f" chance {chance})",
+            "checkpoint",
+            ("n", "acc.", "95 % int.", "abst.", "err.", *others),
+        )
+        for row in own:
+            low, high = row["ci95"]
+            image = "" if row["image"] == "true" else f" @{row['image']}"
+            direct = "direct " if row["prompt_mode"] == "direct" else ""
+            beside = [by_sitting.get((sitting_of(row), other)) for other in others]
+            table.add_row(
+                f"{row['checkpoint']} {direct}{row['decoding']}{image}", str(row["n"]), percent(row["accuracy"]),
+                f"{percent(low)}–{percent(high)}", str(row["abstained"]), str(row["errors"]),
+                *(percent(other["accuracy"] if other else None) for other in beside),
+            )  # fmt: skip
+        tables.append(table)
+    return tables
+
+
+def sitting_of(row: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple(row[name] for name in ("checkpoint", "dataset", "seed", "prompt_mode", "decoding", "image"))
 
 
 def comparison_table(rows: list[dict[str, Any]]) -> Table:
     """Paired differences in percentage points with their intervals."""
     table = narrow_table(
         "Paired differences (percentage points)",
-        "a − b, decoding",
+        "a − b",
         ("questions", "clusters", "difference", "95 % interval"),
     )
+    several = len({row["dataset"] for row in rows}) > 1
     for row in pooled(rows):
         low, high = row["ci95"]
         table.add_row(
-            f"{row['a']} − {row['b']}, {row['decoding']}", str(row["questions"]), str(row["clusters"]),
+            compared(row, several), str(row["questions"]), str(row["clusters"]),
             f"{100 * row['difference']:+.1f}", f"{100 * low:+.1f} … {100 * high:+.1f}",
         )  # fmt: skip
     return table
+
+
+def compared(row: dict[str, Any], several_datasets: bool) -> str:
+    """``rl − sft, sampled``, with what is not as usual: direct answers, another dataset."""
+    direct = "direct " if row["prompt_mode"] == "direct" else ""
+    dataset = f", {row['dataset']}" if several_datasets else ""
+    return f"{row['a']} − {row['b']}, {direct}{row['decoding']}{dataset}"

@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from residency.platform.arrow_tables import read_parquet
 from residency.platform.records import Example, Item
-from residency.platform.report import curves, gallery, tables
+from residency.platform.report import boards, curves, gallery, tables
 from residency.platform.report.run_files import Row, RunFiles, open_run, read_lines
 
 TUTORIAL_NOTE = (
@@ -54,6 +54,7 @@ def page_parts(run: RunFiles) -> dict[str, Any]:
     examples = read_parquet(examples_file, Example) if examples_file.is_file() else []
     series = curves.read_series(run)
     evaluation, comparisons = list(summary.get("evaluation", [])), list(summary.get("comparisons", []))
+    between, worth = boards.split_comparisons(comparisons)
     checkpoints, task_rows = tables.by_task(first)
     strategies, pairs = gallery.strategy_pairs(examples)
     name = str(run.recipe.get("name", run.path.name))
@@ -64,8 +65,17 @@ def page_parts(run: RunFiles) -> dict[str, Any]:
         "facts": header_facts(run),
         "notes": notes(run),
         "tiles": tiles(evaluation, comparisons, run),
-        "settings": tables.settings(evaluation),
-        "comparisons": tables.comparison_rows(comparisons),
+        "settings": boards.settings(evaluation),
+        "profile_label": boards.lead_profile(evaluation),
+        "profile_rows": boards.profile_rows(evaluation),
+        "profile_notes": list(summary.get("profile_differences", [])),
+        "seven": boards.seven_mean_table(summary.get("seven_means", [])),
+        "image_settings": boards.image_settings(evaluation),
+        "image_worth": worth,
+        "worth_table": boards.worth_table(worth),
+        "slices": boards.slice_panels(summary.get("slices", [])),
+        "comparisons": between,
+        "many": len({row["dataset"] for row in evaluation}) > 1,
         "seed_rows": seed_rows(comparisons),
         "checkpoints": [(key, tables.name_of(key)) for key in checkpoints],
         "task_rows": task_rows,
@@ -133,22 +143,24 @@ def read_summary_of(folder: Path) -> Row:
 def tiles(evaluation: list[Row], comparisons: list[Row], run: RunFiles) -> list[Row]:
     """The few numbers one looks for first; each with its interval or its n."""
     rows = {
-        (row["checkpoint"], row["prompt_mode"], row["decoding"], row["image"]): row
-        for row in reversed(tables.shown_rows(evaluation))
+        (row["checkpoint"], row["decoding"]): row
+        for row in reversed(boards.leading(evaluation))  # the first one stays: the run's own dataset
+        if (row["prompt_mode"], row["image"]) == ("think", "true")
     }
+    decoding = next((name for name in ("sampled", "greedy") if ("sft", name) in rows or ("rl", name) in rows), "greedy")
     found: list[Row] = []
-    for checkpoint in ("sft", "rl"):
-        row = rows.get((checkpoint, "think", "sampled", "true"))
+    for checkpoint in ("sft", "rl") if any(key[0] != "base" for key in rows) else ("base",):
+        row = rows.get((checkpoint, decoding))
         if row:
             found.append(
                 {
                     "value": percent(row["accuracy"]) + " %",
-                    "title": f"{tables.name_of(checkpoint)}, sampled accuracy",
+                    "title": f"{tables.name_of(checkpoint)}, {decoding} accuracy",
                     "detail": f"{percent(row['ci95'][0])} to {percent(row['ci95'][1])}, n = {whole(row['n'])}",
                 }
             )
     for row in tables.shown_rows(comparisons):
-        if (row["a"], row["b"], row["decoding"]) == ("rl", "sft", "sampled"):
+        if (row["a"], row["b"], row["decoding"], row["prompt_mode"]) == ("rl", "sft", decoding, "think"):
             found.append(
                 {
                     "value": points(row["difference"]),
@@ -156,6 +168,7 @@ def tiles(evaluation: list[Row], comparisons: list[Row], run: RunFiles) -> list[
                     "detail": f"{points(row['ci95'][0])} to {points(row['ci95'][1])}, n = {whole(row['n'])}",
                 }
             )
+            break
     seconds = sum(value for key, value in run.summary.get("seconds", {}).items() if key != "demo")
     if seconds:
         found.append({"value": duration(seconds), "title": "all stages together", "detail": "on this profile"})

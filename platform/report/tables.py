@@ -1,8 +1,7 @@
-"""The report's numbers put in order: settings of the evaluation, comparisons in words, stages, counts."""
+"""The report's numbers put in order: comparisons in words, stages, counts."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,44 +22,17 @@ CHECKPOINT_NAME = {
 NOT_WORSE_POINTS = 3  # points of loss that are still called "not worse"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Setting:
-    """Rows of the evaluation that can be read against each other: one dataset, prompt mode, decoding and image."""
-
-    title: str
-    rows: tuple[Row, ...]
-
-
 def name_of(checkpoint: str) -> str:
     """A checkpoint's name for people; ``sft@blank`` is SFT on blank images."""
     base, _, image = checkpoint.partition("@")
-    return CHECKPOINT_NAME.get(base, base) + (f" on {image} images" if image else "")
+    name = CHECKPOINT_NAME.get(base, base)
+    return name if not image else f"{name} without the image" if image == "none" else f"{name} on {image} images"
 
 
 def shown_rows(rows: Sequence[Row]) -> list[Row]:
     """The pooled rows where there are any (several seeds), else all of them."""
     pooled = [row for row in rows if row.get("seed") is None]
     return pooled or list(rows)
-
-
-def settings(rows: Sequence[Row]) -> list[Setting]:
-    """Evaluation rows by setting, true images first, each row with the names and styles that the page needs."""
-    grouped: dict[tuple[str, ...], list[Row]] = {}
-    for row in shown_rows(rows):
-        key = (row["dataset"], row["prompt_mode"], row["decoding"], row["image"])
-        grouped.setdefault(key, []).append(row)
-    order = {"true": 0, "blank": 2}
-    many = len({key[0] for key in grouped}) > 1
-    found = []
-    for key in sorted(grouped, key=lambda key: (key[0], order.get(key[3], 1), key[1] != "think", key[2] != "greedy")):
-        dataset, mode, decoding, image = key
-        title = f"{'reasoned' if mode == 'think' else 'direct'} answers, {decoding}, {image} images"
-        shown = tuple(
-            row | {"name": name_of(row["checkpoint"]), "style": CHECKPOINT_STYLE.get(row["checkpoint"], "c-other")}
-            for row in grouped[key]
-        )
-        found.append(Setting(title=f"{dataset}: {title}" if many else title, rows=shown))
-    return found
 
 
 def in_words(row: Row) -> str:
@@ -99,7 +71,10 @@ def comparison_rows(rows: Sequence[Row]) -> list[Row]:
 
 
 def by_task(folder: Path) -> tuple[list[str], list[Row]]:
-    """Greedy accuracy on true images by task and checkpoint, from ``evaluation/*.parquet``: (checkpoints, rows)."""
+    """Greedy accuracy on true images by task and checkpoint, from ``evaluation/*.parquet``: (checkpoints, rows).
+
+    Only runs from before slices were in the summary have these files.
+    """
     frames: dict[str, pl.DataFrame] = {}
     for checkpoint in CHECKPOINT_NAME:
         path = folder / "evaluation" / f"{checkpoint}-think-greedy-true.parquet"

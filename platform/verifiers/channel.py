@@ -4,16 +4,19 @@ import socket
 import struct
 import time
 
-HEADER = struct.Struct("!I")
-MAX_FRAME_BYTES = 256 * 1024 * 1024
-READ_BYTES = 65536
+HEADER = struct.Struct("!Q")
+READ_BYTES = 1 << 18
 
 
 class Channel:
-    """Length-prefixed frames; raises TimeoutError when late and EOFError when the other side is gone."""
+    """Length-prefixed frames; raises TimeoutError when late and EOFError when the other side is gone.
 
-    def __init__(self, connected: socket.socket) -> None:
+    ``max_frame_bytes`` bounds what is accepted from a side that is not trusted; ValueError for more.
+    """
+
+    def __init__(self, connected: socket.socket, max_frame_bytes: int | None = None) -> None:
         self._socket = connected
+        self._max_frame_bytes = max_frame_bytes
         self._read = bytearray()
 
     def send(self, payload: bytes, seconds: float | None) -> None:
@@ -24,15 +27,9 @@ class Channel:
             raise EOFError("the other side is gone") from error
 
     def receive(self, seconds: float | None) -> bytes:
-        """The next frame, within ``seconds`` as a whole (None: no limit)."""
+        """The next frame, within ``seconds`` as a whole (None: no limit); one that is late is not lost."""
         deadline = None if seconds is None else time.monotonic() + seconds
-        length = HEADER.unpack(self._take(HEADER.size, deadline))[0]
-        if length > MAX_FRAME_BYTES:
-            raise EOFError(f"a frame of {length} bytes: the other side does not keep to the protocol")
-        return self._take(length, deadline)
-
-    def _take(self, count: int, deadline: float | None) -> bytes:
-        while len(self._read) < count:
+        while (frame := self._whole_frame()) is None:
             left = None if deadline is None else deadline - time.monotonic()
             if left is not None and left <= 0:
                 raise TimeoutError("no answer in time")
@@ -44,9 +41,20 @@ class Channel:
             if not piece:
                 raise EOFError("the other side is gone")
             self._read += piece
-        taken = bytes(self._read[:count])
-        del self._read[:count]
-        return taken
+        return frame
+
+    def _whole_frame(self) -> bytes | None:
+        if len(self._read) < HEADER.size:
+            return None
+        length: int = HEADER.unpack_from(self._read)[0]
+        if self._max_frame_bytes is not None and length > self._max_frame_bytes:
+            raise ValueError(f"a frame of {length} bytes: what came is no reply")
+        end = HEADER.size + length
+        if len(self._read) < end:
+            return None
+        frame = bytes(memoryview(self._read)[HEADER.size : end])
+        del self._read[:end]
+        return frame
 
     def close(self) -> None:
         self._socket.close()

@@ -1,170 +1,97 @@
 """Judging in a process that can be killed: a sample that hangs, crashes or bloats costs itself a verdict, nobody else.
 
-The child answers sample by sample, so the faulting one is known without a search. It is tried once more in a fresh
-process, and then gets ``error`` or ``timeout`` without a score; the samples after it go on.
+The judge says where it is, so the faulting sample is known without a search; only where a user's function takes many
+samples in one call (TRL) is a faulting call halved until the sample is alone. A faulting sample is tried once more in
+a fresh process, and then gets ``error`` or ``timeout`` without a score.
 """
 
-import os
-import pickle
-import signal
-import socket
-import subprocess
-import sys
-from collections.abc import Sequence
-from contextlib import suppress
+from collections import deque
+from collections.abc import Iterator, Sequence
 
-from residency.platform.errors import RoleError
 from residency.platform.recipe import RewardConfig
-from residency.platform.records import Status, Verdict
-from residency.platform.verifiers.channel import Channel
-from residency.platform.verifiers.judge_request import JudgeLimits, JudgeRequest, unpack_reply
-from residency.platform.verifiers.rules import VERIFIER_VERSION
+from residency.platform.records import Verdict
+from residency.platform.verifiers.judge_process import JudgeProcess
+from residency.platform.verifiers.judge_request import BATCH_INTERFACES, Fault, JudgeLimits, JudgeRequest
 
-RULES = "residency.platform.verifiers.judging:judge"
 CHUNK = 256  # samples sent at once
+CALL = 64  # samples that a function of TRL's form gets in one call
+CHUNK_CHARACTERS = 8 << 20  # and what they may hold together, but for a single one that is longer
+TRIES = 2
 
 
-class SampleFaultError(Exception):
-    """The sample in progress ended its judge; carries the status and the reason."""
-
-    def __init__(self, status: Status, reason: str) -> None:
-        super().__init__(status, reason)
-        self.status, self.reason = status, reason
-
-
-class JudgeProcess:
-    """One child process in a session of its own, so that whatever a verifier starts can be killed with it."""
-
-    def __init__(self, function: str, limits: JudgeLimits) -> None:
-        self._limits = limits
-        ours, theirs = socket.socketpair()
-        arguments = (theirs.fileno(), function, limits.sample_seconds, limits.memory_bytes, os.getpid())
-        # The interpreter of the caller, on the caller's path (a Ray worker's differs from a fresh interpreter's).
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OPENBLAS_NUM_THREADS": "1"}
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "residency.platform.verifiers.judge_child", *map(str, arguments)],
-            pass_fds=(theirs.fileno(),),
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-        )
-        theirs.close()
-        self._channel = Channel(ours)
-        self._used = False
-        self._expect_ready("starting")
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
-
-    def _expect_ready(self, stage: str) -> None:
-        try:
-            self._channel.receive(self._limits.start_seconds)
-        except (EOFError, TimeoutError) as error:
-            if self._used:  # what an earlier sample left behind broke it: a fresh process may do better
-                raise self._died() from error
-            self._kill_group()
-            assert self._process.stderr is not None
-            said = self._process.stderr.read(65536).decode(errors="replace").strip()
-            self.kill()
-            raise RoleError(
-                f"the verifier's process failed while {stage}: {said.splitlines()[-1] if said else error}",
-                f"ready within {self._limits.start_seconds:g} s",
-            ) from error
-
-    def judge(self, requests: Sequence[JudgeRequest], reward: RewardConfig, verdicts: list[Verdict]) -> None:
-        """Append the verdicts in order; raises SampleFaultError for the first sample that ends or voids its judge."""
-        try:
-            self._channel.send(pickle.dumps((list(requests), reward)), self._limits.start_seconds)
-        except EOFError as error:
-            raise self._died() from error
-        self._expect_ready("taking a batch")
-        self._used = True
-        for request in requests:
-            try:
-                reply = unpack_reply(self._channel.receive(self._limits.sample_seconds), request.trace_id)
-            except TimeoutError as error:
-                raise SampleFaultError(
-                    Status.TIMEOUT, f"no verdict within {self._limits.sample_seconds:g} s"
-                ) from error
-            except EOFError as error:
-                raise self._died() from error
-            if isinstance(reply, str):
-                raise SampleFaultError(Status.ERROR, reply)
-            verdicts.append(reply)
-
-    def _died(self) -> SampleFaultError:
-        try:
-            code = self._process.wait(timeout=5)
-        except subprocess.TimeoutExpired:
-            return SampleFaultError(Status.ERROR, "the judge closed its channel")
-        if code == -signal.SIGXCPU:
-            return SampleFaultError(Status.TIMEOUT, f"more CPU time than {self._limits.sample_seconds:g} s")
-        name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-        return SampleFaultError(Status.ERROR, f"the judge died: {name}")
-
-    def kill(self) -> None:
-        """Kill the child and whatever it started in its session; safe to repeat."""
-        self._kill_group()
-        self._process.wait()
-        self._channel.close()
-        if self._process.stderr is not None:
-            self._process.stderr.close()
-
-    def _kill_group(self) -> None:
-        with suppress(ProcessLookupError):  # it has already ended, and nothing is left in its group
-            os.killpg(self._process.pid, signal.SIGKILL)
+def chunks(requests: Sequence[JudgeRequest], size: int) -> Iterator[range]:
+    """The batch in stretches of at most ``size`` samples and ``CHUNK_CHARACTERS``."""
+    first = characters = 0
+    for i, request in enumerate(requests):
+        if i > first and (i - first == size or characters + len(request.text) > CHUNK_CHARACTERS):
+            yield range(first, i)
+            first, characters = i, 0
+        characters += len(request.text)
+    if first < len(requests):
+        yield range(first, len(requests))
 
 
 class IsolatedJudge:
     """Verdicts for batches of any size, from one child process that is replaced when a sample breaks it."""
 
-    def __init__(self, function: str = RULES, limits: JudgeLimits | None = None) -> None:
-        """``function`` is ``module:name`` of a function with the signature of ``judging.judge``."""
-        self._function = function
+    def __init__(self, limits: JudgeLimits | None = None) -> None:
         self._limits = limits or JudgeLimits()
         self._process: JudgeProcess | None = None
+        self._verifier: str | None = None  # that the process has loaded
         self.num_starts = 0
         self.num_faults = 0
+        self.longest_seconds = 0.0  # of all calls that came back
 
     @property
     def child_pid(self) -> int | None:
         return self._process.pid if self._process else None
 
     def judge(self, requests: Sequence[JudgeRequest], reward: RewardConfig) -> list[Verdict]:
-        """One verdict a request, in order. Raises RoleError where no child process can be started."""
-        verdicts: list[Verdict] = []
-        suspect = -1  # the sample that has already broken one process
-        while (position := len(verdicts)) < len(requests):
-            # A suspect is tried alone: its second fault must not cost the others another start.
-            size = 1 if position == suspect else CHUNK
-            try:
-                self._ready_process().judge(requests[position : position + size], reward, verdicts)
-            except SampleFaultError as fault:
-                self.close()
-                position = len(verdicts)
-                if position != suspect:
-                    suspect = position
-                    continue
-                self.num_faults += 1
-                kind = requests[position].item.answer_kind.value
-                verdicts.append(
-                    Verdict(
-                        trace_id=requests[position].trace_id,
-                        status=fault.status,
-                        score=None,
-                        evidence=f"failed twice, the second time: {fault.reason}",
-                        verifier=f"rules/{kind}" if self._function == RULES else self._function,
-                        verifier_version=VERIFIER_VERSION,
-                    )
-                )
-        return verdicts
+        """One verdict a request, in order, by the verifier that ``reward`` names (our own rules where it names none).
 
-    def _ready_process(self) -> JudgeProcess:
+        Raises RoleError where no child process can be started, or the verifier not be loaded.
+        """
+        verdicts: dict[int, Verdict] = {}
+        tries = [0] * len(requests)
+        size = CALL if reward.interface in BATCH_INTERFACES else CHUNK
+        work: deque[Sequence[int]] = deque(chunks(requests, size))
+        while work:
+            rows = work.popleft()
+            process = self._ready_process(reward)
+            version = process.version
+            replies, broken = process.judge([requests[row] for row in rows], reward)
+            self.longest_seconds = max(self.longest_seconds, process.longest_seconds)
+            faults = {row: reply for row, reply in zip(rows, replies, strict=False) if isinstance(reply, Fault)}
+            verdicts |= {row: reply for row, reply in zip(rows, replies, strict=False) if isinstance(reply, Verdict)}
+            waiting: list[Sequence[int]] = []
+            if broken is not None:
+                after = broken.first + broken.width
+                call, half = rows[broken.first : after], broken.width // 2
+                if broken.width > 1:
+                    waiting += [call[:half], call[half:]]
+                else:
+                    faults[call[0]] = broken.fault
+                waiting += [rows[len(replies) : broken.first], rows[after:]]
+            if faults or broken:
+                self.close()
+            for row, fault in faults.items():
+                tries[row] += 1
+                if tries[row] == TRIES:
+                    self.num_faults += 1
+                    verdicts[row] = given_up(requests[row], reward, fault, version)
+            suspects = [row for row in faults if row not in verdicts]
+            # One that broke its process is tried alone; those that only raised are tried again together.
+            alone = [[row] for row in suspects if broken is not None and row == rows[broken.first]]
+            together = [row for row in suspects if [row] not in alone]
+            work.extendleft(part for part in (*waiting, together, *alone) if part)
+        return [verdicts[row] for row in range(len(requests))]
+
+    def _ready_process(self, reward: RewardConfig) -> JudgeProcess:
+        if self._process is not None and self._verifier != reward.verifier:
+            self.close()
         if self._process is None:
-            self._process = JudgeProcess(self._function, self._limits)
+            self._process = JudgeProcess(reward.verifier, self._limits)
+            self._verifier = reward.verifier
             self.num_starts += 1
         return self._process
 
@@ -173,3 +100,15 @@ class IsolatedJudge:
         if self._process is not None:
             self._process.kill()
             self._process = None
+
+
+def given_up(request: JudgeRequest, reward: RewardConfig, fault: Fault, version: str) -> Verdict:
+    """The verdict of a sample that failed twice: our failure, so no score."""
+    return Verdict(
+        trace_id=request.trace_id,
+        status=fault.status,
+        score=None,
+        evidence=f"failed twice, the second time: {fault.reason}",
+        verifier=reward.verifier or f"rules/{request.item.answer_kind.value}",
+        verifier_version=version,
+    )

@@ -1,114 +1,143 @@
-"""Numbers: one value with an optional unit; other units are converted (pint), other dimensions are wrong."""
+"""Numbers: one value with an optional unit, or a range; other units are converted, other dimensions are wrong."""
 
 import math
 import re
-from functools import cache, lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 from residency.platform.errors import DataError
+from residency.platform.records import Item
+from residency.platform.verifiers.amounts import PERIODS, Amount, amounts
 from residency.platform.verifiers.finding import Finding, right_or_wrong
-from residency.platform.verifiers.normal_form import singular
+from residency.platform.verifiers.normal_form import bare, normal_form
+from residency.platform.verifiers.units import in_unit, known_unit
 
-if TYPE_CHECKING:
-    import pint
-
-WORDS = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen"
-    " seventeen eighteen nineteen twenty"
-)
-WORD_VALUES = {word: float(value) for value, word in enumerate(WORDS.split())}
-UNIT = r"(?:%|°[CF]|[A-Za-zµμ]{1,16}(?:\^?[23])?)"
-NUMBER = re.compile(
-    r"(?<![\w.])(?P<sign>-|^- )?"
-    r"(?P<digits>\d{1,3}(?:,\d{3})+(?:\.\d{1,40})?|\d{1,40}(?:\.\d{1,40}| \. \d{1,40})?|\.\d{1,40})"
-    r"(?P<power>[eE][+-]?\d{1,3})?(?!\d)"
-    rf"(?: ?-?(?P<unit>{UNIT}(?: ?/ ?{UNIT}){{0,2}}))?"
-)
-WORD_NUMBER = re.compile(rf"(?<![\w-])(?:{'|'.join(sorted(WORD_VALUES, key=len, reverse=True))})(?![\w-])", re.I)
-ALIASES = {"mcg": "microgram", "ug": "microgram", "cc": "milliliter", "%": "percent", "hr": "hour", "hrs": "hour"}
-NOT_UNITS = frozenset(["and", "or", "to", "the", "in", "of", "is", "are", "per", "at", "on", "for", "with"])
-CONVERSION_LOSS = 1e-6  # relative
+ROUNDING = 1e-6  # relative: what converting there and back may lose
+COUNTING = re.compile(r"\bhow many\b|\bnumber of\b|多少个|几个|几")
+NOTHING = re.compile(r"(?:none|nil|zero|no [a-z]+(?: [a-z]+)?)")
 
 
-class Amount(NamedTuple):
-    value: float
-    unit: str  # as written, without spaces; empty where there is none
-    decimals: int
+class Wanted(NamedTuple):
+    """Values from ``low`` to ``high`` are right, ``allowed`` beyond each end; ``strict``: just below it."""
+
+    low: float
+    high: float
+    unit: str
+    allowed: float
+    strict: bool
+    denied: bool
+    label: str
+    rate: str
 
 
-@cache
-def registry() -> "pint.UnitRegistry[float]":
-    """pint's units and the international unit; imported late because it costs half a second."""
-    import pint
+def _range_of(given: Any, item: Item) -> tuple[float, float]:
+    if (
+        not isinstance(given, list | tuple)
+        or len(given) != 2
+        or not all(isinstance(x, int | float) and math.isfinite(x) for x in given)
+    ):
+        raise DataError(f"item {item.id} has the range {given!r}", "two numbers, [low, high]")
+    low, high = float(given[0]), float(given[1])
+    if low > high:
+        raise DataError(f"item {item.id} has the range {given!r}", "low first")
+    return low, high
 
-    units: pint.UnitRegistry[float] = pint.UnitRegistry()
-    units.define("international_unit = [international_unit] = iu = IU")
-    return units
 
-
-@lru_cache(maxsize=4096)
-def known_unit(written: str) -> str | None:
-    """pint's name of a unit, or None where it knows none by this name (`tablets`, `lesions`)."""
-    import pint
-
-    name = "/".join(ALIASES.get(part.casefold(), part) for part in written.replace("μ", "µ").split("/"))
-    for spelling in (name, name.lower()):
-        try:
-            return str(registry().parse_units(spelling))
-        except (pint.PintError, ValueError, TypeError):  # what pint raises for names it cannot read
-            continue
-    return None
+def wanted_of(item: Item) -> Wanted:
+    """What the item's answer, tolerance (relative) and range ask for; raises DataError where they are unusable."""
+    tolerance, given = item.metadata.get("tolerance"), item.metadata.get("range")
+    bounds = None if given is None else _range_of(given, item)
+    return _wanted(item.answer, None if tolerance is None else float(tolerance), bounds)
 
 
 @lru_cache(maxsize=8192)
-def amounts(text: str) -> tuple[Amount, ...]:
-    """Every number of the text with the unit that follows it; after an `=` only what stands behind the last one."""
-    tail = " ".join(text.replace("−", "-").split()).rpartition("=")[2].strip()
-    found: list[Amount] = []
-    for match in NUMBER.finditer(tail):
-        digits = match["digits"].replace(",", "").replace(" ", "")
-        value = float(digits + (match["power"] or "")) * (-1 if match["sign"] else 1)
-        unit = (match["unit"] or "").replace(" ", "")
-        if unit.casefold() in NOT_UNITS:
-            unit = ""
-        found.append(Amount(value, unit, len(digits.partition(".")[2])))
-    if not found:
-        found = [Amount(WORD_VALUES[match[0].casefold()], "", 0) for match in WORD_NUMBER.finditer(tail)]
-    return tuple(found)
-
-
-def in_unit(amount: Amount, wanted_unit: str) -> float | None:
-    """The amount's value in another unit; None where the two measure different things."""
-    if not amount.unit or not wanted_unit or singular(amount.unit.casefold()) == singular(wanted_unit.casefold()):
-        return amount.value
-    known, wanted = known_unit(amount.unit), known_unit(wanted_unit)
-    if known is None or wanted is None:
-        return None
-    import pint
-
-    try:
-        return float(registry().Quantity(amount.value, known).to(wanted).magnitude)
-    except (pint.PintError, OverflowError):
-        return None
-
-
-def judge_number(answer: str, tolerance: float | None, span: str) -> Finding:
-    """``tolerance`` is relative (``metadata["tolerance"]``); without it decimals may be off by half the last digit."""
+def _wanted(answer: str, tolerance: float | None, bounds: tuple[float, float] | None) -> Wanted:
     gold = amounts(answer)
-    if len(gold) != 1 or not math.isfinite(gold[0].value):
-        raise DataError(f"the answer {answer!r} of a number question", "one number with an optional unit")
-    wanted = gold[0]
-    said = amounts(span)
-    if not said:
-        return Finding(None, "no number said")
+    if len(gold) != 1 or not math.isfinite(gold[0].high) or not math.isfinite(gold[0].low):
+        raise DataError(f"the answer {answer!r} of a number question", "one number or range with an optional unit")
+    low, high, unit, decimals, denied, label, rate = gold[0]
+    if bounds is not None:
+        low, high = bounds
+    size = max(abs(low), abs(high))
     if tolerance is not None:
-        allowed = abs(wanted.value) * tolerance
-    else:
-        allowed = 0.5 * 10.0**-wanted.decimals if wanted.decimals else 0.0
-    allowed += CONVERSION_LOSS * abs(wanted.value)
-    values = [in_unit(amount, wanted.unit) for amount in said]
-    right = [value is not None and abs(value - wanted.value) <= allowed for value in values]
-    shown = ", ".join(f"{amount.value:g} {amount.unit}".rstrip() for amount in said[:5])
+        return Wanted(low, high, unit, size * tolerance + ROUNDING * size, False, denied, label, rate)
+    if low < high:  # the range is the tolerance
+        return Wanted(low, high, unit, ROUNDING * size, False, denied, label, rate)
+    half_digit = 0.5 * 10.0**-decimals if decimals else 0.0
+    return Wanted(low, high, unit, half_digit or ROUNDING * size, half_digit > 0, denied, label, rate)
+
+
+def _within(value: float, wanted: Wanted) -> bool:
+    distance = max(wanted.low - value, value - wanted.high, 0.0)
+    if wanted.strict:
+        return distance < wanted.allowed * (1 - ROUNDING)
+    return distance <= wanted.allowed
+
+
+def _is_right(amount: Amount, wanted: Wanted, question: str) -> bool:
+    if amount.denied != wanted.denied:
+        return False
+    if amount.rate and amount.rate != wanted.rate and (wanted.rate or not _is_rate_asked(amount.rate, question)):
+        return False
+    if amount.unit and not wanted.unit and known_unit(amount.unit) and not _is_asked(amount.unit, question):
+        return False
+    unit, _, period = amount.unit.rpartition("/")
+    if not unit or "/" in wanted.unit or not _is_rate_asked(PERIODS.get(period, period), question):
+        unit = amount.unit
+    for end in (amount.low, amount.high):
+        value = in_unit(end, unit, wanted.unit)
+        if value is None or not math.isfinite(value) or not _within(value, wanted):
+            return False
+    return True
+
+
+@lru_cache(maxsize=8192)
+def _is_asked(unit: str, question: str) -> bool:
+    """Whether a gold answer without a unit may be given in this one: not where the question counts other things."""
+    normal = normal_form(question)
+    return COUNTING.search(normal) is None or unit.lower().rstrip("s") in normal
+
+
+@lru_cache(maxsize=8192)
+def _is_rate_asked(rate: str, question: str) -> bool:
+    """Whether the question has the rate itself (`the daily dose`), so that an answer may repeat it."""
+    asked = normal_form(question)
+    return rate in asked or any(PERIODS.get(word) == rate for word in asked.split())
+
+
+@lru_cache(maxsize=8192)
+def _asks_for(label: str, question: str) -> bool:
+    asked = normal_form(question)
+    return label.split()[0].rstrip("s.") in asked and not (label == "which" and COUNTING.search(asked))
+
+
+def _shown(amount: Amount) -> str:
+    value = f"{amount.low:g}" if amount.low == amount.high else f"{amount.low:g} to {amount.high:g}"
+    return f"{'not, or a bound of, ' if amount.denied else ''}{value} {amount.unit}".rstrip()
+
+
+def judge_number(item: Item, span: str) -> Finding:
+    """Without ``metadata["tolerance"]`` a value must agree when it is rounded to the gold's decimals."""
+    wanted = wanted_of(item)
+    said = tuple(
+        amount
+        for amount in amounts(span)
+        if amount.label in ("", wanted.label) or _asks_for(amount.label, item.question)
+    )
+    wants = f"{wanted.low:g}{'' if wanted.low == wanted.high else f' to {wanted.high:g}'} {wanted.unit}".rstrip()
+    if not said:
+        if wanted.low == wanted.high == 0 and not wanted.unit and NOTHING.fullmatch(bare(normal_form(span))):
+            return Finding(1.0, f"says none, wanted {wants}")
+        return Finding(None, "no number said")
+    right = [_is_right(amount, wanted, item.question) for amount in said]
+    shown = ", ".join(map(_shown, said[:5]))
     if any(right) and not all(right):
+        rest = [amount for amount, is_right in zip(said, right, strict=True) if not is_right]
+        if (
+            all(amount.denied for amount in rest)
+            and not wanted.denied
+            and not any(_is_right(amount._replace(denied=False), wanted, item.question) for amount in rest)
+        ):
+            return Finding(1.0, f"says {shown}, wanted {wants}; the others are denied")
         return Finding(0.0, f"several numbers said: {shown}")  # one value twice, in two units, is no contradiction
-    return right_or_wrong(all(right), f"says {shown}, wanted {wanted.value:g} {wanted.unit}".rstrip())
+    return right_or_wrong(all(right), f"says {shown}, wanted {wants}")

@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from residency.platform.errors import DataError
 from residency.platform.prompts import render_completion
@@ -12,11 +12,13 @@ from residency.platform.records import AnswerKind, Item, PromptMode
 from residency.platform.verifiers.box import mean_iou, read_boxes
 from residency.platform.verifiers.choice import judge_choice
 from residency.platform.verifiers.judging import judge
-from residency.platform.verifiers.number import amounts
+from residency.platform.verifiers.number import wanted_of
+from residency.platform.verifiers.short import gold_form
+from residency.platform.verifiers.yes_no import gold_of
 
-REWARD = RewardConfig(format_weight=0.0, accuracy_weight=1.0)
+REWARD = RewardConfig(weights={"accuracy": 1.0})
 REASONING = "as the picture shows"
-OPPOSITES = {"left": "right", "right": "left", "upper": "lower", "lower": "upper"}
+OPPOSITES = {"left": "right", "right": "left", "upper": "lower", "lower": "upper", "左": "右", "右": "左"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,25 +43,26 @@ def corrupted_answers(item: Item) -> Iterator[str]:
     match item.answer_kind:
         case AnswerKind.CHOICE:
             for option in item.options:
-                if judge_choice(option, item.options, answer).accuracy == 0:
+                if judge_choice(replace(item, answer=option), answer).accuracy == 0:
                     yield option
             yield ", ".join(item.options) if len(item.options) > 1 else "none of these"
         case AnswerKind.YES_NO:
-            yield "no" if answer.strip().casefold() == "yes" else "yes"
+            yield "no" if gold_of(answer) == "yes" else "yes"
             yield "yes or no"
         case AnswerKind.NUMBER:
-            value, unit, _ = amounts(answer)[0]
+            wanted = wanted_of(item)
+            value, unit = wanted.high, wanted.unit
             yield f"{value + max(1.0, abs(value)):g} {unit}".strip()
             yield f"-{abs(value) + 1:g} {unit}".strip()
         case AnswerKind.BOX:
-            wanted = read_boxes(answer)
+            boxes = read_boxes(answer)
             corners = ((0.0, 0.0, 0.05, 0.05), (0.95, 0.95, 1.0, 1.0))
             for corner in corners:
-                if isinstance(wanted, tuple) and mean_iou((corner,), wanted) < 0.5:
+                if isinstance(boxes, tuple) and mean_iou((corner,), boxes) < 0.5:
                     yield json.dumps([corner])
         case AnswerKind.SHORT:
-            turned = re.sub(r"\w+", lambda word: OPPOSITES.get(word[0].casefold(), word[0]), answer)
-            yield turned if turned != answer else f"not {answer}"
+            turned = re.sub(r"[左右]|\w+", lambda word: OPPOSITES.get(word[0].casefold(), word[0]), answer)
+            yield turned if gold_form(turned) != gold_form(answer) else f"not {answer}"
         case AnswerKind.OPEN | AnswerKind.REPORT:
             yield "qzx"  # a word that no answer shares
 

@@ -31,9 +31,14 @@ from residency.platform.records import (
 from residency.platform.report.report import write_report
 from residency.platform.run_folder import RunFolder
 from residency.training.evaluation.comparisons import comparison_row, evaluation_row
+from residency.training.evaluation.image_worth import image_worth_row
 from residency.training.evaluation.outcomes import outcomes_table
+from residency.training.evaluation.predictions import predictions_table, rescore
+from residency.training.evaluation.scoring.profiles import find_profile
+from residency.training.evaluation.slices import slice_rows
 
 HOSTILE = '<script>document.title="owned"</script><img src="http://example.invalid/x.png">'
+ORGANS = ("lung", "liver", "colon", "breast", "brain", "kidney")
 SKILL = {"base": 0.2, "sft": 0.7, "rl": 0.82}
 TASKS = {
     "lesion": ("is a lesion present?", AnswerKind.YES_NO, (), ("yes", "no")),
@@ -69,7 +74,7 @@ def make_items(media: MediaStore) -> list[Item]:
                 answer=answers[number % len(answers)],
                 answer_kind=kind,
                 family=Family.MEDICAL_MULTIMODAL,
-                metadata={"task": task},
+                metadata={"task": task, "modality": ("microscopy", "x-ray")[number % 2], "organ": ORGANS[number // 11]},
             )
         )
     return items
@@ -151,7 +156,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_parquet(to_table(make_examples(items), Example), folder.examples)
     recipe = {"name": "starter", "seeds": [0], "student": {"model": "tiny"}, "data": {"format": "starter"}}
     (folder.path / "recipe.yaml").write_text(yaml.safe_dump({"recipe": recipe, "profile": {"name": "laptop"}}))
-    outcomes, evaluation = {}, []
+    outcomes, evaluation, slices, others = {}, [], [], []
     for image in ("true", "blank"):
         for decoding, samples in (("greedy", 1), ("sampled", 2)):
             for checkpoint in SKILL:
@@ -163,11 +168,30 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 (folder.path / "evaluation").mkdir(exist_ok=True)
                 table.write_parquet(folder.evaluation / f"{stage.removeprefix('evaluate-')}.parquet")
                 outcomes[checkpoint, decoding, image] = table
-                labels = {"dataset": "starter", "seed": 0, "prompt_mode": "think", "decoding": decoding, "image": image}
-                evaluation.append(evaluation_row(table, checkpoint=checkpoint, profile="rules-1", **labels))
+                labels: dict[str, Any] = {
+                    "dataset": "starter",
+                    "seed": 0,
+                    "prompt_mode": "think",
+                    "decoding": decoding,
+                    "image": image,
+                    "checkpoint": checkpoint,
+                    "profile": "strict-1",
+                }
+                evaluation.append(evaluation_row(table, **labels))
+                slices += slice_rows(table, items, **labels)
+                predictions = predictions_table(items, traces, "starter", 0)
+                again = rescore(predictions, items, find_profile("medevalkit"))
+                labels["profile"] = "medevalkit-1"
+                others.append(evaluation_row(again, **labels))
     folder.update_summary(
-        evaluation=evaluation,
-        comparisons=[compared(outcomes, "rl", "sft", "sampled"), compared(outcomes, "rl", "sft", "greedy")],
+        evaluation=evaluation + others,
+        comparisons=[
+            compared(outcomes, "rl", "sft", "sampled"),
+            compared(outcomes, "rl", "sft", "greedy"),
+            *(worth(outcomes, checkpoint) for checkpoint in SKILL),
+        ],
+        slices=slices,
+        profile_differences=["RL: medevalkit gives 2 points <more> than strict."],
         synthesis={"samples": 240, "outcomes": {"right": 150, "wrong": 90}, "mixture": {"got_targets": {"direct": 10}}},
         data={"name": "starter", "counts": {"train": 900, "tune": 300, "held_out": 60}, "note": "drawn lesions"},
         difficulty={"items": 500, "never": 120, "sometimes": 300, "always": 80},
@@ -197,6 +221,19 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_report(folder.path).parent
 
 
+def worth(outcomes: dict[tuple[str, str, str], pl.DataFrame], checkpoint: str) -> dict[str, object]:
+    return image_worth_row(
+        outcomes[checkpoint, "greedy", "true"],
+        outcomes[checkpoint, "greedy", "blank"],
+        checkpoint=checkpoint,
+        condition="blank",
+        dataset="starter",
+        seed=0,
+        prompt_mode="think",
+        decoding="greedy",
+    )
+
+
 def compared(outcomes: dict[tuple[str, str, str], pl.DataFrame], a: str, b: str, decoding: str) -> dict[str, object]:
     return comparison_row(
         outcomes[a, decoding, "true"],
@@ -215,10 +252,15 @@ def test_numbers_stand_on_the_page(run: Path) -> None:
     page = (run / "report.html").read_text()
     summary = json.loads((run / "summary.json").read_text())
     for row in summary["evaluation"]:
-        assert f"<b>{100 * row['accuracy']:.1f}</b>" in page
+        said = f"{100 * row['accuracy']:.1f}"
+        assert (f"<b>{said}</b>" if row["profile"] == "strict-1" else f">{said}</td>") in page
     for row in summary["comparisons"]:
-        assert f"<b>{100 * row['difference']:+.1f}</b>".replace("-", "−") in page
+        assert f">{100 * row['difference']:+.1f}</b>".replace("-", "−") in page
     assert "tutorial set" in page
+    assert "Scored by the profile <b>strict-1</b>" in page
+    assert "RL: medevalkit gives 2 points &lt;more&gt; than strict." in page
+    assert all(row["gain"] in page for row in summary["comparisons"])
+    assert "other (&lt;10)" in page  # five organs have eleven questions each, one has five
     assert "3.0 min" in page  # RL's 180 s
     assert "390 MB" in page  # 30 weight updates
     assert "a spot at &lt;b&gt;the&lt;/b&gt; left" in page  # the served answer
@@ -273,11 +315,12 @@ def measure(page: str, width: int, folder: Path) -> dict[str, Any]:
 MEASURE = """
 document.getElementById("frame").addEventListener("load", () => {
   const frame = document.getElementById("frame"), inner = frame.contentDocument, box = e => e.getBoundingClientRect();
-  const bars = [...inner.querySelectorAll(".setting .bar")].map(bar => {
+  const bars = [...inner.querySelectorAll(".setting .bar, .images .bar")].map(bar => {
     const track = box(bar.querySelector(".track")), dot = box(bar.querySelector(".at"));
     return [+bar.querySelector(".num b").innerText, 100 * ((dot.left + dot.right) / 2 - track.left) / track.width];
   });
   document.querySelector("pre").textContent = JSON.stringify({
+    lanes: inner.querySelectorAll(".slice .lane").length,
     title: inner.title, width: inner.documentElement.scrollWidth, bars, images: inner.images.length,
     broken: [...inner.images].filter(i => !i.complete || i.naturalWidth === 0).length,
     charts: [...inner.querySelectorAll("svg")].map(s => Math.round(box(s).width)),
@@ -298,6 +341,7 @@ def test_the_page_in_a_browser(run: Path, tmp_path: Path, width: int) -> None:
     assert seen["broken"] == 0
     assert len(seen["charts"]) == 7
     assert all(150 < chart < width for chart in seen["charts"])
-    assert len(seen["bars"]) == 12
+    assert len(seen["bars"]) == 6 + 12  # on true images; then true and blank ones beside each other
+    assert seen["lanes"] == 3 * (2 + 6 + 3)  # checkpoints, by modality, organ and task
     for said, place in seen["bars"]:  # each dot stands where its accuracy says
         assert place == pytest.approx(said, abs=0.6)

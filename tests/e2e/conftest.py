@@ -50,14 +50,26 @@ class Rig:
 
         return ray.get(ref, timeout=DEADLINE_SECONDS)
 
-    def generate(self, requests: pa.Table, temperature: float = 1.0, max_new_tokens: int = 12) -> pa.Table:
-        """Requests travel by reference, as they do in a run."""
+    def start(
+        self, requests: pa.Table, temperature: float = 1.0, max_new_tokens: int = 12, top_k: int = 0, top_p: float = 1.0
+    ) -> Any:
+        """A reference to the traces. Requests travel by reference, as they do in a run."""
         import ray
 
         from residency.platform.sampling import SamplingConfig
 
-        sampling = SamplingConfig(temperature=temperature, max_new_tokens=max_new_tokens)
-        return self.answer(self.generator.generate.remote(ray.put(requests), sampling))
+        sampling = SamplingConfig(temperature=temperature, max_new_tokens=max_new_tokens, top_k=top_k, top_p=top_p)
+        return self.generator.generate.remote(ray.put(requests), sampling)
+
+    def generate(self, requests: pa.Table, **sampling: Any) -> pa.Table:
+        return self.answer(self.start(requests, **sampling))
+
+    def wait_until_running(self, reference: Any) -> None:
+        """Until the engine has a request of it; it must not be done before."""
+        import ray
+
+        while not self.answer(self.generator.health.remote()).running:
+            assert not ray.wait([reference], timeout=0)[0], "it was done before anything ran"
 
     def publish(self, label: str, step: int, bucket_bytes: int = 2_000_000) -> tuple[Any, list[Any]]:
         from residency.platform.records import PolicyVersion
@@ -66,8 +78,8 @@ class Rig:
         folder = str(self.folders[label])
         return self.answer(self.publisher.publish_folder.remote(folder, version, label, bucket_bytes))
 
-    def update(self, manifest: Any, refs: list[Any]) -> Any:
-        return self.answer(self.generator.update_weights.remote(manifest, refs))
+    def update(self, manifest: Any, refs: list[Any], **how: bool) -> Any:
+        return self.answer(self.generator.update_weights.remote(manifest, refs, **how))
 
 
 @pytest.fixture(scope="session")
@@ -118,7 +130,7 @@ def other_student(base: Path, out: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def trainer_logprobs() -> Callable[[Path, Mapping[str, Any], bytes | None, float], list[float]]:
+def trainer_logprobs() -> Callable[..., list[float]]:
     """A plain transformers forward on the engine's own prompt ids: the logprob of each token of one trace."""
     import torch
     from PIL import Image
@@ -126,7 +138,14 @@ def trainer_logprobs() -> Callable[[Path, Mapping[str, Any], bytes | None, float
 
     from residency.training.model_folder import media_token_ids
 
-    def logprobs(model_dir: Path, trace: Mapping[str, Any], png: bytes | None, temperature: float) -> list[float]:
+    def logprobs(
+        model_dir: Path,
+        trace: Mapping[str, Any],
+        png: bytes | None,
+        temperature: float,
+        top_k: int = 0,
+        top_p: float = 1.0,
+    ) -> list[float]:
         model = AutoModelForImageTextToText.from_pretrained(model_dir, dtype=torch.float32).eval()
         inputs: dict[str, Any] = {}
         if png is not None:
@@ -144,7 +163,14 @@ def trainer_logprobs() -> Callable[[Path, Mapping[str, Any], bytes | None, float
             ).logits[0]
         logits[:, list(media_token_ids(model_dir))] = float("-inf")
         start = len(trace["prompt_token_ids"])
-        chosen = torch.log_softmax(logits[start - 1 : -1] / temperature, -1)
+        logits = logits[start - 1 : -1] / temperature
+        if top_k:
+            logits = logits.masked_fill(logits < logits.topk(top_k).values[:, -1:], float("-inf"))
+        if top_p < 1:  # a token stays where the likelier ones together fall short of top_p
+            likelier, order = logits.softmax(-1).sort(-1, descending=True)
+            beyond = likelier.cumsum(-1) - likelier >= top_p
+            logits = logits.masked_fill(torch.zeros_like(beyond).scatter(1, order, beyond), float("-inf"))
+        chosen = torch.log_softmax(logits, -1)
         return chosen.gather(1, ids[0, start:, None])[:, 0].tolist()
 
     return logprobs

@@ -17,7 +17,7 @@ from PIL import Image
 from residency.actors.learner_group import LearnerGroup
 from residency.actors.publisher import start_publisher
 from residency.platform.arrow_tables import to_table
-from residency.platform.errors import DataError
+from residency.platform.errors import DataError, RoleError
 from residency.platform.profiles import LearnerConfig
 from residency.platform.recipe import OptimizerConfig
 from residency.platform.records import Example, Family, PolicyVersion, Target
@@ -115,6 +115,19 @@ class PlainTrainer:
         return float(loss.detach()), float(norm)
 
 
+def as_rollouts(batch: pa.Table, sampled: Sequence[torch.Tensor], advantages: Sequence[float]) -> pa.Table:
+    """The batch as RL has it: a sampler's logprobs and an advantage for each row, every token of weight 1."""
+    columns: dict[str, list[Any]] = {
+        "sampler_logprobs": [part.tolist() for part in sampled],
+        "advantage": list(advantages),
+        "loss_weights": [[1.0] * len(part) for part in sampled],
+    }
+    for name, values in columns.items():
+        field = batch.schema.field(name)
+        batch = batch.set_column(batch.schema.get_field_index(name), field, pa.array(values, field.type))
+    return batch
+
+
 def start(model_dir: Path, media_ref: Any, zero_stage: Literal[1, 2, 3], micro_batch_tokens: int) -> Any:
     learner = LearnerConfig(actors=2, cpus=0.25, zero_stage=zero_stage, micro_batch_tokens=micro_batch_tokens)
     return LearnerGroup.start(
@@ -148,6 +161,20 @@ def test_zero3_with_a_rank_that_has_text_only(tiny_student_dir: Path) -> None:
                 assert stats.loss == pytest.approx(loss, rel=1e-4)
                 assert step.gradient_norm == pytest.approx(norm, rel=1e-3)
                 assert stats.num_rows == 4
+            # KL against the frozen first weights, sharded as well; the reference is let go with the next checkpoint.
+            frozen = PlainTrainer(tiny_student_dir, media)
+            with torch.no_grad():
+                now = [reference.row_logprobs(batch, row) for row in range(4)]
+                first_logprobs = [frozen.row_logprobs(batch, row) for row in range(4)]
+            rollouts_ref = ray.put(as_rollouts(batch, now, [1.0, -1.0, 0.5, -0.5]))
+            await group.hold_reference(tiny_student_dir)
+            loss = LossConfig(kind="grpo", kl_estimator="k3", kl_coefficient=0.1)
+            stats = await group.forward_backward(rollouts_ref, None, loss)
+            drift_T = torch.cat(first_logprobs) - torch.cat(now)
+            assert stats.kl == pytest.approx(float((drift_T.exp() - 1 - drift_T).mean()), rel=1e-3)
+            assert stats.kl > 1e-3, "four steps away"
+            k1 = {str(row): float((now[row] - first_logprobs[row]).sum()) for row in range(4)}
+            assert await group.reference_kl(rollouts_ref, 1.0) == pytest.approx(k1, rel=1e-3, abs=1e-3)
             # Some rows only, and fewer than there are ranks; several calls before a step add up.
             first = await group.forward_backward(batch_ref, [0, 1], SFT)
             second = await group.forward_backward(batch_ref, [2], SFT)
@@ -176,28 +203,30 @@ def test_zero2_trains_publishes_saves_and_goes_back(tiny_student_dir: Path, tmp_
     probe = PlainTrainer(tiny_student_dir, media)
     with torch.no_grad():
         sampled = [probe.row_logprobs(batch, row) for row in range(batch.num_rows)]
-    column = batch.schema.get_field_index("sampler_logprobs")
-    rollouts = batch.set_column(
-        column, batch.schema.field(column), pa.array([part.tolist() for part in sampled], pa.list_(pa.float32()))
-    )
-    column = batch.schema.get_field_index("advantage")
-    advantages = [1.0 if row % 2 else -1.0 for row in range(batch.num_rows)]
-    rollouts = rollouts.set_column(column, batch.schema.field(column), pa.array(advantages, pa.float32()))
+    advantages = [(1.0, -0.5, 0.25, -1.0, 0.5)[row % 5] for row in range(batch.num_rows)]
+    rollouts = as_rollouts(batch, sampled, advantages)
+    tokens = [len(part) for part in sampled]
+
+    def gradient_norm(shares: Sequence[float]) -> float:
+        """Of −Σ share · advantage · Σ logprob over the rows: every algorithm's gradient at ratio 1."""
+        probe.optimizer.zero_grad()
+        for row, (share, advantage) in enumerate(zip(shares, advantages, strict=True)):
+            (-share * advantage * probe.row_logprobs(batch, row).sum()).backward()
+        return float(torch.nn.utils.clip_grad_norm_(probe.model.parameters(), 1.0))
 
     async def scenario() -> None:
         group = await start(tiny_student_dir, ray.put(media), zero_stage=2, micro_batch_tokens=600)
         publisher = start_publisher()
         try:
             batch_ref, losses = ray.put(batch), []
-            grpo = await group.forward_backward(ray.put(rollouts), None, LossConfig(kind="grpo"))
+            dapo = await group.forward_backward(ray.put(rollouts), None, LossConfig(kind="dapo"))
             # At ratio 1 each token's loss is minus its advantage; and the reference sampled as the trainer scores.
-            tokens = [len(part) for part in sampled]
             wanted = -sum(a * n for a, n in zip(advantages, tokens, strict=True)) / sum(tokens)
-            assert grpo.loss == pytest.approx(wanted, abs=1e-5)
-            assert grpo.num_tokens == sum(tokens)
-            assert grpo.mismatch < 1e-5
-            assert grpo.mismatch_max < 1e-4
-            assert grpo.ratio == pytest.approx(1.0, abs=1e-5)
+            assert dapo.loss == pytest.approx(wanted, abs=1e-5)
+            assert dapo.num_tokens == sum(tokens)
+            assert dapo.mismatch < 1e-5
+            assert dapo.mismatch_max < 1e-4
+            assert dapo.ratio == pytest.approx(1.0, abs=1e-5)
             assert await group.load_checkpoint(tiny_student_dir) == PolicyVersion(incarnation=1, step=0)
             for _ in range(TOTAL_STEPS):
                 stats = await group.forward_backward(batch_ref, None, SFT)
@@ -236,6 +265,25 @@ def test_zero2_trains_publishes_saves_and_goes_back(tiny_student_dir: Path, tmp_
             assert (await group.optim_step()).learning_rate == 1e-4
             await group.load_checkpoint(saved)
             assert (await group.forward_backward(batch_ref, None, SFT)).loss == live.loss
+
+            # One step by each algorithm from the same weights, the user's own way of naming one among them.
+            rollouts_ref, num_rows, longest = ray.put(rollouts), batch.num_rows, 40
+            shares = {
+                "dapo": [1 / sum(tokens)] * num_rows,
+                "grpo": [1 / (num_rows * length) for length in tokens],
+                "dr_grpo": [1 / (num_rows * longest)] * num_rows,
+                "rloo": [1 / num_rows] * num_rows,
+                "residency.training.algorithms.rloo:Rloo": [1 / num_rows] * num_rows,
+            }
+            for kind, parts in shares.items():
+                await group.load_checkpoint(tiny_student_dir)
+                await group.hold_reference(tiny_student_dir)
+                loss = LossConfig(kind=kind, max_tokens=longest, kl_estimator="k3", kl_coefficient=0.1)
+                assert (await group.forward_backward(rollouts_ref, None, loss)).kl == pytest.approx(0.0, abs=1e-9)
+                assert (await group.optim_step()).gradient_norm == pytest.approx(gradient_norm(parts), rel=1e-3)
+            await group.load_checkpoint(tiny_student_dir)
+            with pytest.raises(RoleError, match="holds no reference model"):
+                await group.reference_kl(rollouts_ref, 1.0)
         finally:
             await group.close()
             ray.kill(publisher)

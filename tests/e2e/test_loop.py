@@ -10,11 +10,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pyarrow as pa
 import pytest
 
+from residency.platform.dataset_folder import read_dataset
 from residency.platform.journal.reader import read_state
 from residency.platform.journal.state import Stage
+from residency.platform.records import Split
 
 SMALL = {
     "data.train_items": 320, "data.tune_items": 24, "data.held_out_items": 40, "synthesis.warm_up_steps": 70,
@@ -157,6 +160,92 @@ def test_the_summary_holds_rows_of_every_checkpoint_and_their_comparisons(finish
     assert pairs >= {("rl", "sft", "sampled"), ("rl", "sft", "greedy"), ("sft", "sft@blank", "greedy")}
     assert summary["rl"]["steps"] == 3
     assert set(summary["seconds"]) == set(stages(finished_run))
+
+
+def test_every_image_condition_and_both_profiles_stand_beside_the_score(finished_run: Path) -> None:
+    summary = json.loads((finished_run / "summary.json").read_text())
+    rows = summary["evaluation"]
+    assert {row["profile"].rpartition("-")[0] for row in rows} == {"strict", "medevalkit"}
+    for image in ("true", "blank", "shuffled", "none"):
+        assert [row for row in rows if (row["checkpoint"], row["image"], row["prompt_mode"]) == ("rl", image, "think")]
+    worth = [row for row in summary["comparisons"] if row["b"] == "sft@blank"]
+    items = read_dataset(finished_run / "data").split(Split.HELD_OUT)
+    assert [row["questions"] for row in worth] == [sum(bool(item.media) for item in items)], "text has no image to lose"
+    assert (finished_run / "evaluation" / "results.md").read_text().startswith("# Results")
+
+
+def test_predictions_are_kept_and_rescoring_asks_nothing(finished_run: Path) -> None:
+    (folder,) = finished_run.glob("evaluation/*/rl-think-sampled-true")
+    lines = [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
+    assert len(lines) == 40 * 2
+    assert all({"question", "gold", "text"} <= line.keys() for line in lines)
+    before = json.loads((finished_run / "summary.json").read_text())
+    asked = len(read_state(finished_run / "journal").keys)
+    scores = folder.glob("outcomes-*.parquet")
+    for path in scores:  # what is kept is not believed: it is made anew
+        pl.read_parquet(path).with_columns(correct=pl.lit(True)).write_parquet(path)
+    command_line = [*command(finished_run), "--rescore", "--json"]
+    command_line[command_line.index("run")] = "evaluate"
+    done = subprocess.run(command_line, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    after = json.loads(done.stdout)
+    assert after["evaluation"] == before["evaluation"]
+    assert after["comparisons"] == before["comparisons"]
+    assert len(read_state(finished_run / "journal").keys) == asked
+
+
+def test_a_run_is_compared_with_itself_question_by_question(finished_run: Path) -> None:
+    command_line = [sys.executable, "-m", "residency.platform.cli.app", "compare", str(finished_run), str(finished_run)]
+    done = subprocess.run([*command_line, "--json"], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads(done.stdout)
+    assert len(found["comparisons"]) >= 15
+    assert all(row["difference"] == 0 == row["ci95"][0] == row["ci95"][1] for row in found["comparisons"])
+    assert found["not_compared"] == []
+
+
+def test_a_model_alone_sits_imported_boards(finished_run: Path, tmp_path: Path) -> None:
+    """`recipes/boards.yaml` on two imported exams; a question that is too long is named, and costs nobody else."""
+    residency = [sys.executable, "-m", "residency.platform.cli.app"]
+    rows = [{"question": f"is {a} mg more than {b} mg?", "A": "yes", "B": "no", "answer": "A" if a > b else "B"}
+            for a in range(4) for b in range(4) if a != b]  # fmt: skip
+    rows[5]["question"] = "how many cells are there? " * 400
+    for name, kept in (("long", rows), ("short", rows[:4])):
+        source = tmp_path / f"{name}.jsonl"
+        source.write_text("\n".join(json.dumps(row) for row in kept))
+        done = subprocess.run(
+            [*residency, "import", "exam", str(source), str(tmp_path / name)],
+            capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr[-2000:]
+    run = tmp_path / "run"
+    settings = {
+        "student.model": finished_run / "checkpoints" / "rl", "student.max_prompt_tokens": 192,
+        "student.max_new_tokens": 32, "data.source": tmp_path / "long", "evaluation.profile": "medevalkit",
+        "evaluation.datasets": f"[{tmp_path / 'short'}]",
+    }  # fmt: skip
+    done = subprocess.run(
+        [*residency, "evaluate", "boards", "--run", str(run), "--json"]
+        + [part for key, value in settings.items() for part in ("--set", f"{key}={value}")],
+        capture_output=True, text=True, timeout=WHOLE_SECONDS, check=False,
+        env=dict(os.environ, RAY_AUTH_MODE="token", RAY_AUTH_TOKEN="a" * 64),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    summary = json.loads(done.stdout)
+    assert stages(run) == ["data", "student", "evaluate"]
+    leading = [row for row in summary["evaluation"] if row["profile"].startswith("medevalkit")]
+    assert leading == summary["evaluation"][: len(leading)]
+    assert {(row["checkpoint"], row["prompt_mode"], row["decoding"]) for row in leading} == {
+        ("base", "think", "greedy"), ("base", "direct", "greedy")
+    }  # fmt: skip
+    assert {(row["n"], row["errors"]) for row in summary["evaluation"]} == {(11, 1), (4, 0)}
+    (line,) = [
+        json.loads(line)
+        for path in run.glob("evaluation/*/base-direct-greedy-true/predictions.jsonl")
+        for line in path.read_text().splitlines()
+        if json.loads(line)["finish_reason"] == "refused"
+    ]
+    assert "refused the request of item" in line["text"]
 
 
 def test_the_report_is_whole_and_by_itself(finished_run: Path) -> None:

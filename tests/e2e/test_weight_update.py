@@ -1,7 +1,11 @@
 """A weight swap across two nodes, proven by outputs and logprobs, and refused whole where anything is wrong."""
 
+import shutil
+import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -76,6 +80,167 @@ def test_missing_and_foreign_tensors_are_named(rig: Any) -> None:
     with pytest.raises(WeightUpdateError, match=r"unexpected .*nobody\.weight"):
         rig.update(replace(manifest, buckets=(foreign, *manifest.buckets[1:])), refs)
     assert told(sample(rig)) == told(before)
+
+
+def resumed_logprobs(
+    old: Path, new: Path, trace: dict[str, Any], num_old: int, banned: list[int]
+) -> tuple[list[float], list[float]]:
+    """A transformers forward of a text trace whose weights changed after ``num_old`` tokens, with the keys and values
+    of the old weights kept; beside it the new weights' own, as if they had read everything themselves."""
+    import torch
+    from transformers import AutoModelForImageTextToText
+
+    ids = torch.tensor([[*trace["prompt_token_ids"], *trace["token_ids"]]])
+    start, swap = len(trace["prompt_token_ids"]), len(trace["prompt_token_ids"]) + num_old - 1
+    places = torch.arange(ids.shape[1]).expand(3, 1, -1)
+    before = AutoModelForImageTextToText.from_pretrained(old, dtype=torch.float32).eval()
+    after = AutoModelForImageTextToText.from_pretrained(new, dtype=torch.float32).eval()
+    with torch.no_grad():
+        # the last old token's own keys and values come with the next step
+        first = before(input_ids=ids[:, :swap], position_ids=places[..., :swap], use_cache=True)
+        rest = after(
+            input_ids=ids[:, swap:],
+            position_ids=places[..., swap:],
+            attention_mask=torch.ones_like(ids),
+            past_key_values=first.past_key_values,
+        )
+        alone = after(input_ids=ids, position_ids=places)
+
+    def chosen(logits: torch.Tensor) -> list[float]:
+        logits = logits[0, start - 1 : -1].clone()
+        logits[:, banned] = float("-inf")
+        return torch.log_softmax(logits, -1).gather(1, ids[0, start:, None])[:, 0].tolist()
+
+    return chosen(torch.cat([first.logits, rest.logits], 1)), chosen(alone.logits)
+
+
+def test_in_flight_what_runs_goes_on_under_the_new_weights_and_each_token_knows(rig: Any) -> None:
+    from residency.training.model_folder import media_token_ids
+
+    base, base_refs = rig.publish("base", 50)
+    rig.update(base, base_refs)
+    other, other_refs = rig.publish("other", 51)
+    # 32 sequences run at once: of the seventh group two begin at once, three wait
+    running = rig.start(rig.requests(20, 5, text_only=True), max_new_tokens=60)
+    rig.wait_until_running(running)
+    time.sleep(0.2)  # until some have tokens
+    echo = rig.update(other, other_refs, in_flight=True)
+    assert not ray.wait([running], timeout=0)[0], "the update did not wait for it"
+    assert echo.version == other.version
+    traces = rig.answer(running).to_pylist()
+    old, new = base.version.packed, other.version.packed
+    kinds = Counter(tuple(sorted(set(trace["policy_versions"]))) for trace in traces)
+    assert kinds[old, new] >= 4, kinds
+    assert kinds[new,] >= 4, "those that waited for room began under the new weights"
+    names = {old: "base", new: "other"}
+    assert all(trace["model"] == names[trace["policy_versions"][-1]] for trace in traces)
+    assert len({trace["id"] for trace in traces}) == len(traces)
+    banned = list(media_token_ids(rig.folders["base"]))
+    folders = rig.folders["base"], rig.folders["other"]
+    for trace in [t for t in traces if len(set(t["policy_versions"])) == 2][:4]:
+        versions, ours = trace["policy_versions"], np.array(trace["logprobs"])
+        assert len(versions) == len(ours) == len(trace["token_ids"])
+        num_old = versions.count(old)
+        assert versions == [old] * num_old + [new] * (len(versions) - num_old), "changed once"
+        theirs, alone = resumed_logprobs(*folders, trace, num_old, banned)
+        assert np.abs(ours - theirs).max() <= 1e-5
+        assert np.abs(ours - alone)[num_old:].max() > 1e-3, "the kept keys and values can be told from new ones"
+    # sequences that had not begun when the weights changed read their prompt with the new ones: nothing stale, also
+    # where others of their group had read it with the old ones
+    mixed_items = {trace["item_id"] for trace in traces if old in trace["policy_versions"]}
+    late = [trace for trace in traces if set(trace["policy_versions"]) == {new}]
+    straddling = [trace for trace in late if trace["item_id"] in mixed_items]
+    assert len(straddling) == 3
+    for trace in [*straddling, late[-1]]:
+        _, alone = resumed_logprobs(*folders, trace, 1, banned)
+        assert np.abs(np.array(trace["logprobs"]) - alone).max() <= 1e-5
+
+
+def test_an_update_may_end_what_runs(rig: Any) -> None:
+    base, base_refs = rig.publish("base", 60)
+    other, other_refs = rig.publish("other", 61)
+    rig.update(base, base_refs)
+    alone = rig.generate(rig.requests(8, 4, seed=5), max_new_tokens=40).to_pylist()
+    running = rig.start(rig.requests(8, 4, seed=5), max_new_tokens=60)
+    waiting = rig.start(rig.requests(16, 4, seed=6), max_new_tokens=4)
+    rig.wait_until_running(running)
+    time.sleep(0.2)
+    rig.update(other, other_refs, abort=True)
+    traces = rig.answer(running).to_pylist()
+    ended = [trace for trace in traces if trace["finish_reason"] == "abort"]
+    assert len(ended) >= 8
+    assert any(trace["token_ids"] for trace in ended)
+    for trace, whole in zip(traces, alone, strict=True):
+        if trace["finish_reason"] != "abort":
+            continue
+        length = min(len(trace["token_ids"]), 40)
+        assert trace["token_ids"][:length] == whole["token_ids"][:length]
+        assert np.allclose(trace["logprobs"][:length], whole["logprobs"][:length], atol=1e-5)
+        assert set(trace["policy_versions"]) <= {base.version.packed}
+        assert len(trace["policy_versions"]) == len(trace["token_ids"]) < 60
+    after = rig.answer(waiting).to_pylist()
+    assert {version for t in after[-8:] for version in t["policy_versions"]} == {other.version.packed}
+    assert rig.answer(rig.generator.health.remote()).running == 0
+
+
+def test_a_refused_update_ends_nothing(rig: Any) -> None:
+    manifest, refs = rig.publish("other", 65)
+    buffer = rig.answer(refs[-1]).copy()
+    buffer[len(buffer) // 2] ^= 1
+    for how in ({"in_flight": True}, {"abort": True}):
+        running = rig.start(rig.requests(8, 4), max_new_tokens=60)
+        rig.wait_until_running(running)
+        with pytest.raises(WeightUpdateError, match="arrived with digest"):
+            rig.update(manifest, [*refs[:-1], ray.put(buffer)], **how)
+        traces = rig.answer(running).to_pylist()
+        assert all(trace["finish_reason"] != "abort" for trace in traces)
+        assert all(manifest.version.packed not in trace["policy_versions"] for trace in traces)
+
+
+@pytest.mark.parametrize("in_flight", [False, True])
+def test_other_vision_weights_change_what_an_image_says(
+    rig: Any, trainer_logprobs: Callable[..., list[float]], tmp_path: Path, in_flight: bool
+) -> None:
+    """Also where the same image was asked about just before: no cache answers for the old vision tower."""
+    rig.folders["vision"] = other_vision(rig.folders["base"], tmp_path / "vision")
+    said: dict[str, list[dict[str, Any]]] = {}
+    background = None
+    for step, label in enumerate(("base", "vision", "base"), start=70 + 10 * in_flight):
+        manifest, refs = rig.publish(label, step)
+        if in_flight:
+            background = rig.start(rig.requests(6, 4, seed=40, text_only=True), max_new_tokens=60)
+            rig.wait_until_running(background)
+        rig.update(manifest, refs, in_flight=in_flight)
+        traces = sample(rig)
+        sample(rig)  # whatever can be cached of these weights is, when the next ones come
+        if background is not None:
+            rig.answer(background)
+        for trace, png in zip(traces, rig.media.column("png").to_pylist(), strict=True):
+            theirs = trainer_logprobs(rig.folders[label], trace, png, 1.0)
+            assert np.abs(np.array(trace["logprobs"]) - theirs).max() <= 1e-5, label
+        if label in said:
+            assert [t["token_ids"] for t in traces] == [t["token_ids"] for t in said[label]], "and back"
+            both = zip(traces, said[label], strict=True)
+            assert all(np.allclose(one["logprobs"], two["logprobs"], atol=1e-5) for one, two in both)
+        said.setdefault(label, traces)
+    for one, two in zip(said["base"], said["vision"], strict=True):
+        assert abs(one["logprobs"][0] - two["logprobs"][0]) > 1e-4 or one["token_ids"][0] != two["token_ids"][0]
+
+
+def other_vision(base: Path, out: Path) -> Path:
+    """The base folder with another vision tower and nothing else."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(base, out)
+    generator = torch.Generator().manual_seed(2)
+    weights = load_file(base / "model.safetensors")
+    seen = [name for name in weights if "visual" in name]
+    assert 0 < len(seen) < len(weights)
+    for name in seen:
+        weights[name] = weights[name] + 0.1 * torch.randn(weights[name].shape, generator=generator)
+    save_file(weights, out / "model.safetensors", metadata={"format": "pt"})
+    return out
 
 
 def test_an_update_waits_for_what_runs_and_what_comes_after_gets_the_new_weights(rig: Any) -> None:

@@ -50,16 +50,18 @@ def alive(pid: int) -> bool:
 
 def test_verdicts_by_reference_and_no_process_left_behind(ray_cluster: Any) -> None:
     verifier = start_verifier(placement=RoleConfig(cpus=0.1), **ray_cluster.on(ray_cluster.right))
-    traces = traces_of((CHOICE, "mr"), (NUMBER, "0.5 g"), (BOX, "[[0, 0, 1, 0.4]]"), (CHOICE, "dog"))
+    traces = traces_of((CHOICE, "mr"), (NUMBER, "0.5 g"), (BOX, "[[0, 0, 1, 0.4]]"), (CHOICE, "dog"), (CHOICE, "mr"))
+    reasons = pa.array(["stop"] * 4 + ["refused"])  # the engine did not take the last one: nobody may score it
+    traces = traces.set_column(traces.column_names.index("finish_reason"), "finish_reason", reasons)
     items = to_table([BOX, CHOICE, NUMBER], Item)
     answer = verifier.judge.remote(ray.put(traces), ray.put(items), RewardConfig())
     verdicts = from_table(ray.get(answer, timeout=DEADLINE_SECONDS), Verdict)
     assert [v.trace_id for v in verdicts] == traces.column("id").to_pylist()
-    assert [v.score for v in verdicts] == [1.0, 1.0, 0.1, 0.1]
-    assert [v.status for v in verdicts] == [Status.SCORED] * 3 + [Status.ABSTAINED]
-    assert verdicts[2].parts == {"format": 1.0, "accuracy": 0.0, "iou": pytest.approx(0.4)}
+    assert [v.score for v in verdicts] == [1.0, 1.0, 0.1, 0.1, None]
+    assert [v.status for v in verdicts] == [Status.SCORED] * 3 + [Status.ABSTAINED, Status.ERROR]
+    assert verdicts[2].parts["iou"] == pytest.approx(0.4)
     health: VerifierHealth = ray.get(verifier.health.remote(), timeout=DEADLINE_SECONDS)
-    assert (health.num_judged, health.num_starts, health.num_faults) == (4, 1, 0)
+    assert (health.num_judged, health.num_starts, health.num_faults) == (5, 1, 0)
     child = health.child_pid
     assert child is not None
     assert alive(child)
@@ -84,20 +86,21 @@ def test_items_that_cannot_be_judged_are_refused_as_such(ray_cluster: Any) -> No
 
 def test_a_users_rule_that_crashes_gives_a_verdict_without_score(ray_cluster: Any, tmp_path: Path) -> None:
     (tmp_path / "crashing_rules.py").write_text(
-        "import os\nfrom residency.platform.verifiers import judging\n"
-        "def judge(item, trace_id, text, mode, reward):\n"
-        "    return os._exit(7) if 'crash' in text else judging.judge(item, trace_id, text, mode, reward)\n"
+        "import os\n"
+        "def compute_score(data_source, solution_str, ground_truth, extra_info=None):\n"
+        "    return os._exit(7) if 'crash' in solution_str else float(f'>{ground_truth}<' in solution_str)\n"
     )
-    verifier = start_verifier(
-        function="crashing_rules:judge",
-        num_cpus=0.1,
-        runtime_env={"env_vars": {"PYTHONPATH": str(tmp_path)}},
-    )
+    verifier = start_verifier(num_cpus=0.1, runtime_env={"env_vars": {"PYTHONPATH": str(tmp_path)}})
+    reward = RewardConfig(verifier="crashing_rules:compute_score", interface="verl")
     traces = traces_of((CHOICE, "mr"), (CHOICE, "crash"), (CHOICE, "ct"))
-    answer = verifier.judge.remote(traces, to_table([CHOICE], Item), RewardConfig())
+    answer = verifier.judge.remote(traces, to_table([CHOICE], Item), reward)
     verdicts = from_table(ray.get(answer, timeout=DEADLINE_SECONDS), Verdict)
     assert [(v.status, v.score) for v in verdicts] == [
         (Status.SCORED, 1.0), (Status.ERROR, None), (Status.SCORED, 0.1)
     ]  # fmt: skip
     assert "exit code 7" in verdicts[1].evidence
+    assert {v.verifier for v in verdicts} == {"crashing_rules:compute_score"}
+    report = replace(CHOICE, id="report", answer_kind=AnswerKind.REPORT)  # no rule of ours, and no business of ours
+    answer = verifier.judge.remote(traces_of((report, "mr")), to_table([report], Item), reward)
+    assert [v.score for v in from_table(ray.get(answer, timeout=DEADLINE_SECONDS), Verdict)] == [1.0]
     ray.get(verifier.close.remote(), timeout=DEADLINE_SECONDS)

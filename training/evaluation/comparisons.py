@@ -62,6 +62,7 @@ def evaluation_row(
         "errors": errors,
         "questions": inside.select(QUESTION).n_unique(),
         "clusters": inside.select("dataset", "cluster").n_unique(),
+        "seeds": inside["seed"].n_unique(),
         "valid_format": valid.height / inside.height,
         "accuracy_given_valid": float(valid["correct"].to_numpy().mean()) if valid.height else None,
     }
@@ -84,8 +85,10 @@ def comparison_row(
     """One `comparisons` row: a minus b in accuracy on the same questions, bootstrap clustered by image or patient.
 
     Several samples of a question are averaged first. Where several seeds are in the tables, seeds are resampled too.
-    ``n`` is the number of scored samples of the side that has fewer. A question that has no scored answer on one side
-    (our own errors) is left out on both and counted in ``unpaired``. Raises DataError where the questions differ.
+    ``n`` is the number of scored samples of the side that has fewer. ``gain_in_questions`` is the difference as a
+    number of questions (of one seed's; samples and seeds averaged), ``gain`` says it in a sentence. A question that has
+    no scored answer on one side (our own errors) is left out on both and counted in ``unpaired``. Raises DataError
+    where the questions differ.
     """
     check_outcomes(a, a_name)
     check_outcomes(b, b_name)
@@ -96,6 +99,8 @@ def comparison_row(
     difference_N = (pairs["accuracy"] - pairs["accuracy_b"]).to_numpy()
     found = paired_bootstrap(difference_N, cluster_numbers(pairs), seeds, resamples=resamples, random_seed=random_seed)
     over = f"{num_seeds} seeds and clusters" if num_seeds > 1 else "clusters"
+    gain = round(float(difference_N.sum()) / num_seeds, 2)
+    single = pairs["samples"].max() == 1 and pairs["samples_b"].max() == 1 and num_seeds == 1
     row: Row = {
         "a": a_name,
         "b": b_name,
@@ -111,11 +116,26 @@ def comparison_row(
         "ci95": [found.low, found.high],
         "method": f"paired bootstrap over {over}, {resamples} resamples, percentile",
         "unpaired": num_questions - pairs.height,
+        "gain_in_questions": gain,
+        "gain": gain_sentence(gain, pairs.select("dataset", "item_id").n_unique(), single),
     }
-    if pairs["samples"].max() == 1 and pairs["samples_b"].max() == 1 and num_seeds == 1:
+    if single:
         only_a, only_b = int((difference_N > 0).sum()), int((difference_N < 0).sum())
         row |= {"only_a": only_a, "only_b": only_b, "mcnemar_p": mcnemar_exact(only_a, only_b)}
     return row
+
+
+def gain_sentence(gain: float, questions: int, single: bool) -> str:
+    """A difference as questions: "The whole difference is one question of 150." ``single``: one answer a question."""
+    of, size = f"of {questions:,}", abs(gain)
+    average = "" if single else ", on average over the answers to each"
+    if size == 0:
+        return f"Equally many right {of} questions{average}."
+    if size == 1:
+        return f"The whole difference is one question {of}{average}."
+    if size < 1:
+        return f"The whole difference is less than one question {of}{average}."
+    return f"The difference is {size:,.10g} questions {of}{average}."
 
 
 def pair_questions(a: pl.DataFrame, b: pl.DataFrame, a_name: str, b_name: str) -> pl.DataFrame:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from residency.platform.errors import DataError
 from residency.platform.reasoning import split_reasoning
 from residency.platform.records import AnswerKind, Item, Status, Trace, Verdict
+from residency.platform.verifiers.accepting import accept
 
 OUTCOME_SCHEMA: Mapping[str, pl.DataType | type[pl.DataType]] = {
     "item_id": pl.String,
@@ -28,7 +29,10 @@ OUTCOME_SCHEMA: Mapping[str, pl.DataType | type[pl.DataType]] = {
     "gold": pl.String,
     "n_options": pl.Int32,
     "seed": pl.Int64,  # the run's seed, not the sampler's
+    "trace_id": pl.String,
+    "evidence": pl.String,  # of the verdict: the span and the rule that fired
 }
+OPTIONAL = ("task", "trace_id", "evidence")  # nothing is computed from them alone
 SCORED = (Status.SCORED.value, Status.ABSTAINED.value)
 
 
@@ -37,7 +41,7 @@ def outcomes_table(
 ) -> pl.DataFrame:
     """Join traces with their items and verdicts; one row a trace, in the traces' order.
 
-    A verdict counts as correct at accuracy 1. Raises DataError for a trace without its item or verdict.
+    An answer counts as correct where its verdict is accepted. Raises DataError for a trace without its item or verdict.
     """
     item_of, verdict_of = {item.id: item for item in items}, {verdict.trace_id: verdict for verdict in verdicts}
     rows = []
@@ -46,29 +50,36 @@ def outcomes_table(
         if item is None or verdict is None:
             absent = "item" if item is None else "verdict"
             raise DataError(f"trace {trace.id} of item {trace.item_id} has no {absent}", "one for every trace")
-        rows.append(
-            {
-                "item_id": item.id,
-                "cluster": item.cluster,
-                "dataset": dataset,
-                "task": str(item.metadata.get("task", "")),
-                "sample_index": trace.sample_index,
-                "correct": verdict.status is Status.SCORED and verdict.parts.get("accuracy", 0.0) >= 1.0,
-                "valid_format": verdict.parts.get("format", 0.0) >= 1.0,
-                "status": verdict.status.value,
-                "answer_kind": item.answer_kind.value,
-                "answer": split_reasoning(trace.text)[1],
-                "gold": item.answer,
-                "n_options": len(item.options) if item.answer_kind is AnswerKind.CHOICE else 0,
-                "seed": seed,
-            }
-        )
+        rows.append(outcome_row(item, verdict, trace.text, sample_index=trace.sample_index, dataset=dataset, seed=seed))
     return pl.DataFrame(rows, schema=dict(OUTCOME_SCHEMA))
+
+
+def outcome_row(
+    item: Item, verdict: Verdict, text: str, *, sample_index: int, dataset: str, seed: int
+) -> dict[str, object]:
+    """One row of the table."""
+    return {
+        "item_id": item.id,
+        "cluster": item.cluster,
+        "dataset": dataset,
+        "task": str(item.metadata.get("task", "")),
+        "sample_index": sample_index,
+        "correct": accept(verdict),
+        "valid_format": verdict.parts.get("format", 0.0) >= 1.0,
+        "status": verdict.status.value,
+        "answer_kind": item.answer_kind.value,
+        "answer": split_reasoning(text)[1],
+        "gold": item.answer,
+        "n_options": len(item.options) if item.answer_kind is AnswerKind.CHOICE else 0,
+        "seed": seed,
+        "trace_id": verdict.trace_id,
+        "evidence": verdict.evidence,
+    }
 
 
 def check_outcomes(outcomes: pl.DataFrame, what: str = "outcomes") -> None:
     """Raise DataError where columns are absent, the table is empty, or an answer is there twice."""
-    absent = [name for name in OUTCOME_SCHEMA if name not in outcomes.columns and name != "task"]
+    absent = [name for name in OUTCOME_SCHEMA if name not in outcomes.columns and name not in OPTIONAL]
     if absent:
         raise DataError(f"{what} without the columns {absent}", f"the columns {list(OUTCOME_SCHEMA)}")
     if outcomes.is_empty():

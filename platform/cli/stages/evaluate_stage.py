@@ -1,195 +1,121 @@
-"""The boards: every checkpoint, greedy and sampled, on true and blank images, with paired comparisons."""
+"""The boards: every checkpoint answers every board's questions, on true and on other images; predictions are kept."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import polars as pl
 
 from residency.platform.arrow_tables import from_table
+from residency.platform.cli.boards import Board
 from residency.platform.cli.crew import Crew
 from residency.platform.cli.stages.sampling import sample
-from residency.platform.records import Item, PromptMode, Split, Trace, Verdict
-from residency.platform.run_folder import RunFolder, write_whole
+from residency.platform.cli.stages.scoring import score_run, score_sitting
+from residency.platform.cli.stages.sittings import Sitting, folder_of, is_sat, note_sitting, plan_sittings
+from residency.platform.records import REFUSED, Item, Split, Trace
 from residency.platform.sampling import SamplingConfig
-from residency.training.evaluation.comparisons import comparison_row, evaluation_row
-from residency.training.evaluation.outcomes import outcomes_table
+from residency.training.evaluation.predictions import predictions_table, write_predictions
+from residency.training.evaluation.scoring.profiles import find_profile
+from residency.training.evaluation.shuffling import shuffled_media
 
-RULES = "residency-1"  # the scoring profile's name and version
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Sitting:
-    """One sitting of the boards: which checkpoint, prompted and decoded how, on which images."""
-
-    checkpoint: str
-    prompt_mode: PromptMode = PromptMode.THINK
-    temperature: float = 0.0
-    samples: int = 1
-    image: str = "true"
-    split: Split = Split.HELD_OUT
-
-    @property
-    def decoding(self) -> str:
-        if self.temperature == 0:
-            return "greedy"
-        return "sampled" if self.temperature == 1 else f"sampled at T={self.temperature:g}"
-
-    @property
-    def name(self) -> str:
-        parts = [self.checkpoint, self.prompt_mode.value, self.decoding.replace(" ", "-"), self.image]
-        return "-".join(parts) if self.split is Split.HELD_OUT else "-".join([*parts, self.split.value])
+Advance = Callable[[int], None]
 
 
-async def sit(crew: Crew, sitting: Sitting, items: Sequence[Item], advance: Any) -> pl.DataFrame:
-    """Outcomes of one sitting; the weights are already on the generators. Every prediction is kept on disk."""
+async def sit(crew: Crew, board: Board, sitting: Sitting, advance: Advance) -> None:
+    """One sitting, kept on disk; the weights are already on the generators. What was sat before is not asked again."""
+    items = items_of(board, sitting, crew.seed)
+    if is_sat(crew.run, sitting):
+        advance(len(items) * sitting.samples)
+        return
+    if not items:  # no image that could stand in another's place
+        return
     sampling = SamplingConfig(temperature=sitting.temperature, max_new_tokens=crew.recipe.student.max_new_tokens)
+    purpose = f"evaluate-{sitting.name}" if board.own else f"evaluate-{board.name}-{sitting.name}"
     tables = []
-    await crew.media()  # it also says which blank image stands for which
     async for batch in sample(
         crew,
-        f"evaluate-{sitting.name}",
+        purpose,
         items,
         mode=sitting.prompt_mode,
         num_samples=sitting.samples,
         sampling=sampling,
-        media=crew.blanks if sitting.image == "blank" else None,
+        media=await other_media(crew, board, sitting, items),
+        prompt_of=find_profile(crew.recipe.evaluation.profile).prompt,
     ):
-        traces, verdicts = from_table(batch.traces, Trace), from_table(batch.verdicts, Verdict)
-        tables.append(outcomes_table(batch.items, traces, verdicts, dataset=crew.dataset_name, seed=crew.seed))
+        traces = from_table(batch.traces, Trace)
+        tables.append(predictions_table(batch.items, traces, dataset=board.name, seed=crew.seed))
         advance(batch.traces.num_rows)
-    outcomes = pl.concat(tables)
-    path = outcomes_path(crew.run, sitting)
-    write_whole(path, lambda aside: outcomes.write_parquet(aside))
-    return outcomes
+    predictions = pl.concat(tables)
+    tell_refused(crew, board, sitting, predictions)
+    write_predictions(folder_of(crew.run, sitting) / "predictions", predictions, items)
+    note_sitting(crew.run, sitting, board.dataset.card.content_hash)
 
 
-def outcomes_path(run: RunFolder, sitting: Sitting) -> Path:
-    return run.evaluation / f"{sitting.name}.parquet"
+def tell_refused(crew: Crew, board: Board, sitting: Sitting, predictions: pl.DataFrame) -> None:
+    """Questions that the engine did not take are errors of ours: counted apart, and told with the first reason."""
+    refused = predictions.filter(pl.col("finish_reason") == REFUSED)
+    if refused.height:
+        crew.event(
+            "questions_refused",
+            board=board.name,
+            sitting=sitting.name,
+            refused=refused.height,
+            of=predictions.height,
+            cause=refused["text"][0],
+        )
 
 
-def plan_sittings(crew: Crew, checkpoints: Sequence[str], best_temperature: float | None) -> list[Sitting]:
-    """What is sat, by checkpoint. Controls sit what their comparison needs; base one sample, it only babbles."""
-    samples = crew.recipe.evaluation.samples
-    plan = []
-    for name in checkpoints:
-        control = name in crew.recipe.rl.controls
-        plan.append(Sitting(checkpoint=name))
-        plan.append(Sitting(checkpoint=name, temperature=1.0, samples=1 if name == "base" else samples))
-        if control:
-            continue
-        plan.append(Sitting(checkpoint=name, image="blank"))
-        if name == "base":
-            continue
-        plan.append(Sitting(checkpoint=name, temperature=1.0, image="blank"))
-        plan.append(Sitting(checkpoint=name, prompt_mode=PromptMode.DIRECT))
-        if name == "sft" and best_temperature is not None:
-            plan.append(Sitting(checkpoint=name, temperature=best_temperature, samples=samples))
-    return plan
+def items_of(board: Board, sitting: Sitting, seed: int) -> tuple[Item, ...]:
+    """The questions of a sitting: other images can only be shown where there are images."""
+    if sitting.split is not Split.HELD_OUT:
+        return board.dataset.split(sitting.split)
+    if sitting.image == "shuffled":
+        exchanged = shuffled_media(board.items, seed)
+        return tuple(item for item in board.items if item.id in exchanged)
+    return board.items if sitting.image == "true" else board.items_with_media
 
 
-async def choose_temperature(crew: Crew, items: Sequence[Item], advance: Any) -> float | None:
+async def other_media(
+    crew: Crew, board: Board, sitting: Sitting, items: Sequence[Item]
+) -> dict[str, tuple[str, ...]] | None:
+    """The images that an image condition shows instead of the true ones (item id → hashes)."""
+    match sitting.image:
+        case "blank":
+            return await crew.blanks(items)
+        case "shuffled":
+            return shuffled_media(board.items, crew.seed)
+        case "none":
+            return {item.id: () for item in items}
+        case _:
+            return None
+
+
+async def choose_temperature(crew: Crew, board: Board, advance: Advance) -> float | None:
     """The temperature at which the SFT checkpoint does best on the tune split; None where the recipe tries none."""
     accuracy = {}
     for temperature in crew.recipe.evaluation.temperatures:
-        sitting = Sitting(checkpoint="sft", temperature=temperature, samples=2, split=Split.TUNE)
-        outcomes = await sit(crew, sitting, items, advance)
+        sitting = Sitting(
+            board=board.name, checkpoint="sft", temperature=temperature, samples=2, split=Split.TUNE
+        )  # fmt: skip
+        await sit(crew, board, sitting, advance)
+        outcomes = score_sitting(crew.run, sitting, items_of(board, sitting, crew.seed), crew.recipe.evaluation.profile)
         accuracy[temperature] = float(outcomes["correct"].to_numpy().mean())
     return max(accuracy, key=lambda temperature: accuracy[temperature]) if accuracy else None
 
 
 async def evaluate_stage(crew: Crew) -> None:
-    """Sits every sitting that has not been sat yet (each is kept by itself), then writes the summary's rows."""
-    recipe, held_out, tune = crew.recipe, crew.dataset.split(Split.HELD_OUT), crew.dataset.split(Split.TUNE)
-    checkpoints = [name for name in ("base", "sft", "rl", *recipe.rl.controls) if crew.has_checkpoint(name)]
-    done: dict[Sitting, pl.DataFrame] = {}
-    best_temperature: float | None = None
-    for name in checkpoints:
+    """Sits every sitting that has not been sat yet (each is kept by itself), then scores them all."""
+    recipe, by_name = crew.recipe, {board.name: board for board in crew.boards}
+    names = (*recipe.evaluation.checkpoints, *recipe.rl.controls)
+    best: float | None = None
+    for name in [name for name in names if crew.has_checkpoint(name)]:
         await crew.put_on_generators(name)
         if name == "sft" and recipe.evaluation.temperatures:
-            total = 2 * len(tune) * len(recipe.evaluation.temperatures)
+            own = crew.boards[0]
+            total = 2 * len(own.dataset.split(Split.TUNE)) * len(recipe.evaluation.temperatures)
             with crew.screen.steps("temperature on tune", total, "answers") as steps:
-                best_temperature = await choose_temperature(crew, tune, steps.advance)
-        plan = plan_sittings(crew, [name], best_temperature)
-        with crew.screen.steps(f"evaluate {name}", len(held_out) * sum(s.samples for s in plan), "answers") as steps:
+                best = await choose_temperature(crew, own, steps.advance)
+        plan = plan_sittings(recipe, crew.boards, name, best)
+        total = sum(len(items_of(by_name[sitting.board], sitting, crew.seed)) * sitting.samples for sitting in plan)
+        with crew.screen.steps(f"evaluate {name}", total, "answers") as steps:
             for sitting in plan:
-                if outcomes_path(crew.run, sitting).is_file():
-                    done[sitting] = pl.read_parquet(outcomes_path(crew.run, sitting))
-                    steps.advance(done[sitting].height)
-                else:
-                    done[sitting] = await sit(crew, sitting, held_out, steps.advance)
-    crew.run.update_summary(
-        evaluation=evaluation_rows(done, crew.dataset_name, crew.seed),
-        comparisons=comparison_rows(done, crew.dataset_name, crew.seed, recipe.evaluation.bootstrap_resamples),
-    )
-
-
-def evaluation_rows(done: Mapping[Sitting, pl.DataFrame], dataset: str, seed: int | None) -> list[dict[str, Any]]:
-    return [
-        evaluation_row(
-            outcomes,
-            checkpoint=sitting.checkpoint,
-            dataset=dataset,
-            seed=seed,
-            prompt_mode=sitting.prompt_mode.value,
-            decoding=sitting.decoding,
-            image=sitting.image,
-            profile=RULES,
-        )
-        for sitting, outcomes in done.items()
-    ]
-
-
-def comparison_rows(
-    done: Mapping[Sitting, pl.DataFrame], dataset: str, seed: int | None, resamples: int
-) -> list[dict[str, Any]]:
-    """RL − SFT and RL − control sampled, RL − SFT greedy, and what the image is worth to each checkpoint."""
-    by_name = {sitting.name: (sitting, outcomes) for sitting, outcomes in done.items()}
-    rl_others = ("sft", "sft_continued", "rl_permuted")
-    wanted = [("rl-think-sampled-true", f"{other}-think-sampled-true", "rl", other) for other in rl_others]
-    wanted += [("rl-think-greedy-true", f"{other}-think-greedy-true", "rl", other) for other in rl_others]
-    wanted += [("sft-think-greedy-true", "base-think-greedy-true", "sft", "base")]
-    wanted += [
-        (f"{name}-think-greedy-true", f"{name}-think-greedy-blank", name, f"{name}@blank") for name in ("sft", "rl")
-    ]
-    rows = []
-    for left, right, a_name, b_name in wanted:
-        if left not in by_name or right not in by_name:
-            continue
-        sitting, a = by_name[left]
-        rows.append(
-            comparison_row(
-                a,
-                by_name[right][1],
-                a_name=a_name,
-                b_name=b_name,
-                dataset=dataset,
-                seed=seed,
-                prompt_mode=sitting.prompt_mode.value,
-                decoding=sitting.decoding,
-                image=sitting.image,
-                resamples=resamples,
-            )
-        )
-    return rows
-
-
-def pooled_outcomes(runs: Sequence[RunFolder]) -> dict[Sitting, pl.DataFrame]:
-    """Outcomes of every sitting that all seeds have sat, seeds stacked."""
-    names = set.intersection(*({path.name for path in run.evaluation.glob("*.parquet")} for run in runs))
-    pooled = {}
-    for sitting in known_sittings(names):
-        pooled[sitting] = pl.concat([pl.read_parquet(outcomes_path(run, sitting)) for run in runs])
-    return pooled
-
-
-def known_sittings(file_names: set[str]) -> list[Sitting]:
-    """Sittings whose file is among the names (held-out, temperatures 0 and 1), in the table's order."""
-    plan = []
-    for name in ("base", "sft", "rl", "sft_continued", "rl_permuted"):
-        for temperature in (0.0, 1.0):
-            for image in ("true", "blank"):
-                plan.append(Sitting(checkpoint=name, temperature=temperature, image=image))
-        plan.append(Sitting(checkpoint=name, prompt_mode=PromptMode.DIRECT))
-    return [sitting for sitting in plan if f"{sitting.name}.parquet" in file_names]
+                await sit(crew, by_name[sitting.board], sitting, steps.advance)
+    score_run(recipe, crew.run, crew.seed)

@@ -1,5 +1,6 @@
-"""Reinforcement learning with verifiable rewards: synchronous GRPO, and the control with permuted rewards."""
+"""Reinforcement learning with verifiable rewards: the synchronous loop, and the control with permuted rewards."""
 
+import math
 import random
 import time
 from collections import Counter
@@ -15,9 +16,11 @@ from residency.platform.cli.stages.sft_stage import accuracy_on
 from residency.platform.errors import RoleError
 from residency.platform.journal.records import Dropped, Record, Restored, Trained
 from residency.platform.journal.state import Stage
+from residency.platform.recipe import RlConfig
 from residency.platform.records import Item, PromptMode, Split
 from residency.platform.sampling import SamplingConfig
-from residency.training.advantages import grpo_advantages
+from residency.training.algorithms.advantages import group_advantages
+from residency.training.algorithms.find_algorithm import find_algorithm
 from residency.training.losses import LossConfig
 
 
@@ -38,6 +41,26 @@ def groups_of(batch: Sampled) -> tuple[list[str], list[list[str]], list[list[flo
         traces_by_item.setdefault(item_id, []).append(trace_id)
     groups = list(traces_by_item.values())
     return list(traces_by_item), groups, [[score_of[trace_id] for trace_id in group] for group in groups]
+
+
+def scored(trace_ids: Sequence[str], advantages: Sequence[float | None]) -> dict[str, float]:
+    """Advantage by trace, of those that have one."""
+    return {trace_id: value for trace_id, value in zip(trace_ids, advantages, strict=True) if value is not None}
+
+
+def loss_config(config: RlConfig, max_new_tokens: int) -> LossConfig:
+    """The recipe's RL as the learner is told it."""
+    kl = config.kl if config.kl is not None and config.kl.place == "loss" else None
+    return LossConfig(
+        kind=config.algorithm,
+        clip_low=config.clip_low,
+        clip_high=config.clip_high,
+        truncation=config.truncation,
+        temperature=config.temperature,
+        max_tokens=max_new_tokens,
+        kl_estimator=kl.estimator if kl is not None else None,
+        kl_coefficient=kl.coefficient if kl is not None else 0.0,
+    )
 
 
 async def rl_step(
@@ -66,7 +89,9 @@ async def rl_step(
     generated = time.monotonic()
     verdicts = pa.concat_tables([batch.verdicts for batch in batches])
     refuse_faults(sum(batch.num_faults for batch in batches), verdicts.num_rows, config.max_fault_ratio, f"step {step}")
+    algorithm = find_algorithm(loss.kind)
     advantages: dict[str, float] = {}
+    groups: list[tuple[list[str], list[float | None]]] = []  # trace ids and rewards of those that teach
     dropped: dict[str, str] = {}  # item → reason
     kept: list[str] = []
     for batch in batches:
@@ -74,14 +99,13 @@ async def rl_step(
         if permute is not None:
             scores = permute_within_groups(scores, permute)
         for item_id, group, rewards in zip(item_ids, trace_ids, scores, strict=True):
-            result = grpo_advantages(rewards)
+            result = group_advantages(algorithm, rewards)
             if result.zero_variance:
                 dropped[item_id] = "all_right" if result.mean > 0.5 else "all_wrong"
                 continue
             kept.append(f"{purpose}/{item_id}")
-            advantages |= {
-                trace_id: value for trace_id, value in zip(group, result.advantages, strict=True) if value is not None
-            }
+            groups.append((group, rewards))
+            advantages |= scored(group, result.advantages)
     reasons = Counter(dropped.values())
     traces = pa.concat_tables([batch.traces for batch in batches])
     parts = [dict(value or {}) for value in verdicts.column("parts").to_pylist()]
@@ -113,7 +137,16 @@ async def rl_step(
             await crew.publish_learners(f"{role}@{step + 1}")
         crew.run.event("step_skipped", role=role, step=step, cause="no group of the step had different rewards")
         return metrics
-    batch_ref = await crew.encode_rollouts([batch.traces_ref for batch in batches], advantages)
+    traces_refs = [batch.traces_ref for batch in batches]
+    batch_ref = await crew.encode_rollouts(traces_refs, advantages)
+    kl: float | None = None
+    if config.kl is not None and config.kl.place == "reward":
+        kl_of = await crew.learners.reference_kl(batch_ref, config.temperature)
+        for group, rewards in groups:
+            penalties = [config.kl.coefficient * kl_of.get(trace_id, 0.0) for trace_id in group]
+            advantages |= scored(group, group_advantages(algorithm, rewards, penalties).advantages)
+        batch_ref = await crew.encode_rollouts(traces_refs, advantages)
+        kl = math.fsum(kl_of.values())  # over tokens, once they are counted
     trained = await crew.learners.forward_backward(batch_ref, None, loss)
     if trained.mismatch > config.max_mismatch:
         raise RoleError(
@@ -127,6 +160,8 @@ async def rl_step(
     await crew.journal.durable(*notes, Trained(tuple(kept), version.incarnation, version.step, role))
     if hand_on:
         await crew.publish_learners(f"{role}@{step + 1}")
+    if config.kl is not None:
+        metrics["kl"] = trained.kl if kl is None else kl / trained.num_tokens
     metrics |= {
         "loss": trained.loss,
         "entropy": trained.entropy,
@@ -152,13 +187,7 @@ async def train_with_rewards(
     """
     config = crew.recipe.rl
     items = {item.id: item for item in crew.dataset.split(Split.TRAIN)}
-    loss = LossConfig(
-        kind="grpo",
-        clip_low=config.clip_low,
-        clip_high=config.clip_high,
-        truncation=config.truncation,
-        temperature=config.temperature,
-    )
+    loss = loss_config(config, crew.recipe.student.max_new_tokens)
 
     def drawn(step: int) -> list[Item]:
         start = step * config.prompts_per_step
@@ -171,6 +200,8 @@ async def train_with_rewards(
         return (seconds is None and step == steps_wanted) or not is_past(crew, keys, Stage.ANSWERED)
 
     await crew.load_learners("sft", config.optimizer, config.steps)
+    if config.kl is not None:
+        await crew.learners.hold_reference(crew.checkpoint("sft"))
     await crew.journal.durable(Restored(crew.incarnation, 0, 0, role))
     if must_sample(0):
         await crew.publish_learners(f"{role}@0")

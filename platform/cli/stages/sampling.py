@@ -68,15 +68,16 @@ def build_requests(
     mode: PromptMode,
     num_samples: int,
     seed_of: Callable[[Item], int],
-    media: Mapping[str, str] | None = None,
+    media: Mapping[str, Sequence[str]] | None = None,
+    prompt_of: Callable[[Item, PromptMode], str] = render_prompt,
 ) -> pa.Table:
-    """The request table of some items; ``media`` puts other images in the place of the true ones (hash → hash)."""
+    """The request table of some items; ``media`` gives an item other images than its own (item id → hashes)."""
     swap = media or {}
     return pa.table(
         {
             "item_id": [item.id for item in items],
-            "prompt": [render_prompt(item, mode) for item in items],
-            "media": [[swap.get(key, key) for key in item.media] for item in items],
+            "prompt": [prompt_of(item, mode) for item in items],
+            "media": [list(swap.get(item.id, item.media)) for item in items],
             "prompt_mode": [mode.value] * len(items),
             "num_samples": [num_samples] * len(items),
             "seed": [seed_of(item) for item in items],
@@ -92,7 +93,8 @@ def plan_chunks(
     mode: PromptMode,
     num_samples: int,
     sampling: SamplingConfig,
-    media: Mapping[str, str] | None,
+    media: Mapping[str, Sequence[str]] | None,
+    prompt_of: Callable[[Item, PromptMode], str],
 ) -> list[Chunk]:
     """All groups of a purpose, admitted to the journal with what they ask."""
     per_chunk = max(1, CHUNK_ROLLOUTS // num_samples)
@@ -100,7 +102,7 @@ def plan_chunks(
     for number, start in enumerate(range(0, len(items), per_chunk)):
         asked = tuple(items[start : start + per_chunk])
         requests = build_requests(
-            asked, mode, num_samples, lambda item: request_seed(crew.seed, purpose, item.id), media
+            asked, mode, num_samples, lambda item: request_seed(crew.seed, purpose, item.id), media, prompt_of
         )
         keys = tuple(key_of(purpose, item) for item in asked)
         asks = [short_hash(repr(sampling), repr(row)) for row in requests.to_pylist()]
@@ -119,7 +121,8 @@ async def sample(
     mode: PromptMode,
     num_samples: int,
     sampling: SamplingConfig,
-    media: Mapping[str, str] | None = None,
+    media: Mapping[str, Sequence[str]] | None = None,
+    prompt_of: Callable[[Item, PromptMode], str] = render_prompt,
     generators: Pool | None = None,
 ) -> AsyncIterator[Sampled]:
     """Sample every item and judge every trace, a chunk at a time, in the order of the items.
@@ -127,7 +130,7 @@ async def sample(
     While chunks are judged the next ones are generated. ``purpose`` enters the seeds and names the parts in ``traces/``
     and ``verdicts/``: every trace, kept or not, is on disk before it counts.
     """
-    chunks = plan_chunks(crew, purpose, items, mode, num_samples, sampling, media)
+    chunks = plan_chunks(crew, purpose, items, mode, num_samples, sampling, media, prompt_of)
     waiting: list[asyncio.Task[Sampled]] = []
     try:
         for chunk in chunks:

@@ -73,7 +73,7 @@ def test_both_engines_satisfy_the_protocol() -> None:
         return one, other  # pyright checks it
 
     assert takes
-    for name in ("generate", "update_weights", "health", "close"):
+    for name in ("generate", "generate_async", "update_weights", "health", "close"):
         wanted = inspect.signature(getattr(Engine, name))
         for kind in (VllmEngine, SimulatedEngine):
             got = inspect.signature(getattr(kind, name))
@@ -123,7 +123,7 @@ def test_lengths_have_the_stated_median_and_tail() -> None:
 
 def test_verifiers_find_the_stated_share_right_and_broken_off_answers_empty() -> None:
     traces = from_table(generated("a", num_samples=400, config=config(right_probability=0.3), items=[ITEM]), Trace)
-    reward = RewardConfig(format_weight=0.0, accuracy_weight=1.0)
+    reward = RewardConfig(weights={"accuracy": 1.0})
     scores = [judge(ITEM, t.id, t.text, PromptMode.THINK, reward).score for t in traces if t.finish_reason == "stop"]
     assert len(scores) > 350
     assert np.mean([score or 0.0 for score in scores]) == pytest.approx(0.3, abs=0.08)
@@ -185,6 +185,69 @@ def test_an_update_waits_for_the_running_and_lets_nothing_old_in() -> None:
         clock.run(made.update_weights_async(manifest(NEXT, "d1", "d2"), ["r1"]))
 
 
+# answers of 10 tokens, steps of 1 s and 0.5 s a sequence, four steps of prefill; a weight update takes 1 s
+WORKED = {"median_tokens": 10, "p99_tokens": 10, "step_seconds": 1.0, "sequence_seconds": 0.5, "prefill_steps": 4}
+
+
+def updated_midway(at: float, num_updates: int = 1, **how: bool) -> tuple[list[Trace], list[float], Any]:
+    """Traces of an answer of 10 tokens whose weights change after ``at`` seconds, and of a later one; their ends."""
+    clock = SimulatedClock()
+    made = engine(clock, config=config(**WORKED))
+
+    async def run() -> tuple[list[pa.Table], list[float]]:
+        first = asyncio.create_task(made.generate_async(requests_of("a"), SAMPLING))
+        for step in range(1, 1 + num_updates):
+            await clock.sleep(at)
+            version = PolicyVersion(incarnation=0, step=step)
+            await made.update_weights_async(manifest(version, "d"), ["r"], **how)
+        running = await first
+        done = [clock.monotonic()]
+        later = await made.generate_async(requests_of("b"), SAMPLING)
+        return [running, later], [*done, clock.monotonic()]
+
+    tables, done = clock.run(run())
+    return [trace for table in tables for trace in from_table(table, Trace)], done, made
+
+
+def test_in_flight_each_token_knows_its_version() -> None:
+    """Worked by hand: 4 steps of prefill and 10 tokens of 1.5 s each; after 10 s there are two tokens and a bit."""
+    (running, later), done, made = updated_midway(10.0, in_flight=True)
+    assert running.policy_versions == (BASE.packed,) * 2 + (NEXT.packed,) * 8
+    assert done == pytest.approx([14 * 1.5 + 1.0, 2 * 14 * 1.5 + 1.0])  # it stood still for the update
+    assert (running.model, later.model) == ("sft", "sft")
+    assert set(later.policy_versions) == {NEXT.packed}
+    whole = from_table(generated("a", config=config(**WORKED)), Trace)[0]
+    assert (running.token_ids, running.logprobs) == (whole.token_ids, whole.logprobs)
+    assert running.id != whole.id
+    assert made.health().running == 0
+
+
+def test_in_flight_before_the_first_token_is_as_if_it_had_begun_later() -> None:
+    (running, _), _, _ = updated_midway(3.0, in_flight=True)
+    assert set(running.policy_versions) == {NEXT.packed}
+    clock = SimulatedClock()
+    made = engine(clock, config=config(**WORKED), version=NEXT, label="sft")
+    fresh = from_table(clock.run(made.generate_async(requests_of("a"), SAMPLING)), Trace)[0]
+    assert running.id == fresh.id
+
+
+def test_a_sequence_may_outlive_several_updates() -> None:
+    (running, _), _, _ = updated_midway(9.0, num_updates=2, in_flight=True)
+    assert running.policy_versions == (0,) * 2 + (1,) * 6 + (2,) * 2
+    assert (
+        updated_midway(9.0, num_updates=2, in_flight=True)[0] == updated_midway(9.0, num_updates=2, in_flight=True)[0]
+    )
+
+
+def test_an_update_may_end_what_runs() -> None:
+    (running, later), done, _ = updated_midway(10.0, abort=True)
+    assert (running.finish_reason, running.policy_versions) == ("abort", (BASE.packed,) * 2)
+    assert (len(running.token_ids), len(running.logprobs)) == (2, 2)
+    assert judge(ITEM, "t", running.text, PromptMode.THINK, RewardConfig(weights={"accuracy": 1.0})).score == 0.0
+    assert (later.finish_reason, set(later.policy_versions)) == ("stop", {NEXT.packed})
+    assert done[0] == pytest.approx(11.0)
+
+
 def test_a_cancelled_call_leaves_the_engine_at_once() -> None:
     clock = SimulatedClock()
     made = engine(clock, config=config(max_sequences=1))
@@ -239,7 +302,7 @@ def test_a_synchronous_call_has_a_deadline() -> None:
 
 def test_whatever_ends_the_engine_reaches_its_caller() -> None:
     broken = replace(ITEM, answer_kind=AnswerKind.NUMBER, answer="no number")
-    with pytest.raises(RoleError, match="is dead: IndexError"):
+    with pytest.raises(RoleError, match="is dead: DataError"):
         generated("a", items=[broken])
 
 

@@ -4,14 +4,17 @@ import itertools
 import random
 from pathlib import Path
 
+from residency.platform.cli.boards import Board
 from residency.platform.cli.conductor import stages_of
 from residency.platform.cli.demo_command import move_aside
-from residency.platform.cli.stages.evaluate_stage import Sitting, known_sittings
 from residency.platform.cli.stages.rl_stage import permute_within_groups
 from residency.platform.cli.stages.sampling import request_seed
 from residency.platform.cli.stages.sft_stage import batches
-from residency.platform.recipe import Recipe
-from residency.platform.records import PromptMode
+from residency.platform.cli.stages.sittings import Sitting, is_sat, note_sitting, plan_sittings, read_sittings
+from residency.platform.dataset_folder import Dataset, DatasetCard
+from residency.platform.media_store import MediaStore
+from residency.platform.recipe import EvaluationConfig, Recipe
+from residency.platform.records import AnswerKind, Family, Item, PromptMode, Split
 from residency.platform.run_folder import RunFolder
 
 RECIPE = Recipe.model_validate({"name": "test", "data": {"format": "starter"}})
@@ -47,11 +50,55 @@ def test_stages_follow_the_recipe() -> None:
     assert stages_of(without_rl, "evaluate")[-2:] == ["sft", "evaluate"]
 
 
-def test_sittings_are_found_by_their_files() -> None:
-    greedy, sampled = Sitting(checkpoint="rl"), Sitting(checkpoint="rl", temperature=1.0, samples=4)
-    direct = Sitting(checkpoint="sft", prompt_mode=PromptMode.DIRECT)
-    found = known_sittings({f"{sitting.name}.parquet" for sitting in (greedy, sampled, direct)} | {"other.parquet"})
-    assert {sitting.name for sitting in found} == {greedy.name, sampled.name, direct.name}
+def test_a_model_alone_is_examined_without_training() -> None:
+    alone = RECIPE.model_copy(update={"evaluation": EvaluationConfig(checkpoints=("base",))})
+    assert stages_of(alone, "evaluate") == ["data", "student", "evaluate"]
+    assert stages_of(alone, "sft")[-1] == "sft", "a stage that is asked for by name is carried out"
+    without_rl = RECIPE.model_copy(update={"evaluation": EvaluationConfig(checkpoints=("base", "sft"))})
+    assert stages_of(without_rl, "evaluate")[-2:] == ["sft", "evaluate"]
+
+
+def board(name: str, own: bool, media: tuple[str, ...]) -> Board:
+    item = Item(
+        id=name, content_key=name, source=name, split=Split.HELD_OUT, licence="CC0", cluster=name, media=media,
+        question="?", answer="yes", answer_kind=AnswerKind.YES_NO, family=Family.MEDICAL_MULTIMODAL,
+    )  # fmt: skip
+    return Board(dataset=Dataset((item,), MediaStore(Path("media")), card(name)), own=own)
+
+
+def card(name: str) -> DatasetCard:
+    return DatasetCard(name=name, source="-", licence="CC0", splits="-")
+
+
+def test_both_prompt_modes_and_every_image_condition_are_sat_where_there_are_images() -> None:
+    boards = [board("own", True, ("a" * 64,)), board("text", False, ())]
+    plan = plan_sittings(RECIPE, boards, "sft", 0.6)
+    names = {(sitting.board, sitting.name) for sitting in plan}
+    own = {"think-greedy-true", "think-sampled-true", "think-sampled-at-T=0.6-true", "direct-greedy-true",
+           "think-greedy-blank", "think-greedy-shuffled", "think-greedy-none"}  # fmt: skip
+    assert names == {("own", f"sft-{name}") for name in own} | {
+        ("text", "sft-think-greedy-true"), ("text", "sft-direct-greedy-true"),
+    }  # fmt: skip
+    assert len(names) == len(plan)
+
+
+def test_sittings_are_found_again_in_the_order_of_the_tables(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    wanted = [
+        Sitting(board="own", checkpoint="base"),
+        Sitting(board="own", checkpoint="sft"),
+        Sitting(board="own", checkpoint="sft", temperature=1.0, samples=4),
+        Sitting(board="own", checkpoint="sft", image="blank"),
+        Sitting(board="own", checkpoint="sft", prompt_mode=PromptMode.DIRECT),
+        Sitting(board="own", checkpoint="rl"),
+        Sitting(board="vqa", checkpoint="rl"),
+    ]
+    for sitting in reversed(wanted):
+        note_sitting(run, sitting, f"hash of {sitting.board}")
+    assert list(read_sittings(run)) == wanted
+    assert set(read_sittings(run).values()) == {"hash of own", "hash of vqa"}
+    assert is_sat(run, wanted[0])
+    assert not is_sat(run, Sitting(board="own", checkpoint="rl", image="none"))
 
 
 def test_a_finished_demo_moves_aside_and_an_unfinished_one_stays(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 from residency.platform.errors import DataError
 from residency.platform.records import AnswerKind, Family, Item, PromptMode, Split, Status, Trace, Verdict
 from residency.training.evaluation.baselines import chance_accuracy, majority_accuracy
-from residency.training.evaluation.comparisons import comparison_row, evaluation_row
+from residency.training.evaluation.comparisons import comparison_row, evaluation_row, gain_sentence
 from residency.training.evaluation.outcomes import OUTCOME_SCHEMA, outcomes_table
 
 
@@ -54,6 +54,7 @@ def test_evaluation_row_counts_abstained_inside_and_errors_outside() -> None:
     row = evaluation_row(outcomes, checkpoint="sft", profile="strict", **labels())
     assert (row["n"], row["correct"], row["accuracy"]) == (4, 2, 0.5)
     assert (row["abstained"], row["errors"], row["questions"], row["clusters"]) == (1, 1, 4, 2)
+    assert row["seeds"] == 1
     assert row["valid_format"] == 0.75
     assert row["accuracy_given_valid"] == pytest.approx(2 / 3)
     assert row["ci95"][0] < 0.5 < row["ci95"][1]
@@ -114,6 +115,36 @@ def test_a_question_without_a_score_leaves_both_sides() -> None:
     assert (row["questions"], row["unpaired"], row["difference"]) == (2, 1, 0.5)
 
 
+def test_a_gain_of_one_question_is_said() -> None:
+    a, b = table([outcome(i, i < 4) for i in range(12)]), table([outcome(i, i < 3) for i in range(12)])
+    row = comparison_row(a, b, a_name="rl", b_name="sft", **labels(decoding="greedy"))
+    assert row["gain_in_questions"] == 1
+    assert row["gain"] == "The whole difference is one question of 12."
+    back = comparison_row(b, a, a_name="sft", b_name="rl", **labels(decoding="greedy"))
+    assert (back["gain_in_questions"], back["gain"]) == (-1, row["gain"])
+
+
+def test_a_gain_over_seeds_is_one_seeds() -> None:
+    a = table([outcome(i, i < 4, seed=seed) for seed in range(2) for i in range(12)])
+    b = table([outcome(i, False, seed=seed) for seed in range(2) for i in range(12)])
+    row = comparison_row(a, b, a_name="rl", b_name="sft", **labels(seed=None))
+    assert row["gain_in_questions"] == 4
+    assert row["gain"] == "The difference is 4 questions of 12, on average over the answers to each."
+
+
+@pytest.mark.parametrize(
+    ("gain", "wanted"),
+    [
+        (0.0, "Equally many right of 1,500 questions."),
+        (-0.5, "The whole difference is less than one question of 1,500."),
+        (12.0, "The difference is 12 questions of 1,500."),
+        (1234.5, "The difference is 1,234.5 questions of 1,500."),
+    ],
+)
+def test_gain_in_words(gain: float, wanted: str) -> None:
+    assert gain_sentence(gain, 1500, single=True) == wanted
+
+
 def test_other_questions_are_refused() -> None:
     a, b = table([outcome(0, True), outcome(2, True)]), table([outcome(0, True)])
     with pytest.raises(DataError, match="rl has 1 questions that sft has not"):
@@ -168,6 +199,13 @@ def test_outcomes_from_records() -> None:
     assert (row["answer"], row["gold"], row["n_options"], row["seed"], row["task"]) == ("left", "left", 2, 3, "side")
     wrong = replace(VERDICT, parts={"format": 1.0, "accuracy": 0.0})
     assert outcomes_table([ITEM], [TRACE], [wrong], dataset="starter", seed=3)["correct"].to_list() == [False]
+
+
+def test_an_open_answer_is_right_only_when_exact() -> None:
+    near = replace(VERDICT, parts={"format": 1.0, "accuracy": 1.0, "exact": 0.0, "token_f1": 1.0})
+    assert outcomes_table([ITEM], [TRACE], [near], dataset="starter", seed=0)["correct"].to_list() == [False]
+    silent = replace(VERDICT, status=Status.ABSTAINED)
+    assert outcomes_table([ITEM], [TRACE], [silent], dataset="starter", seed=0)["correct"].to_list() == [False]
 
 
 def test_a_trace_without_verdict_is_refused() -> None:

@@ -20,7 +20,8 @@ from residency.platform.memory_plan import (
 )
 from residency.platform.preflight import check, check_fit, check_model
 from residency.platform.profiles import GeneratorConfig, Profile, RoleConfig, load_profile
-from residency.platform.recipe import Recipe, load_recipe
+from residency.platform.recipe import Recipe
+from residency.platform.recipe_file import load_recipe
 from residency.platform.shipped import find
 
 STARTER = Recipe.model_validate({"name": "test", "data": {"format": "starter"}})

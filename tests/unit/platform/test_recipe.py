@@ -8,7 +8,8 @@ import yaml
 
 from residency.platform.errors import RecipeError
 from residency.platform.profiles import Profile, load_profile
-from residency.platform.recipe import Recipe, apply_override, load_recipe
+from residency.platform.recipe import Recipe
+from residency.platform.recipe_file import apply_override, load_recipe
 from residency.platform.shipped import find
 
 ROOT = Path(__file__).parents[3]
@@ -32,7 +33,7 @@ def test_shipped_profiles_load(name: str) -> None:
 
 
 def test_an_unknown_name_lists_what_is_shipped() -> None:
-    with pytest.raises(RecipeError, match="bccd, infimed-3b, starter"):
+    with pytest.raises(RecipeError, match="bccd, boards, infimed-3b, starter"):
         find("recipes", "stater")
 
 

@@ -7,11 +7,21 @@ import pytest
 
 from residency.platform.errors import DataError
 from residency.platform.records import AnswerKind, Family, Item, Split
+from residency.platform.report.boards import (
+    image_settings,
+    image_words,
+    profile_rows,
+    settings,
+    seven_mean_table,
+    slice_panels,
+    split_comparisons,
+    worth_table,
+)
 from residency.platform.report.figures import Line, line_chart, nice_ticks, short_number
 from residency.platform.report.gallery import choose_cards
 from residency.platform.report.report import write_report
 from residency.platform.report.run_files import open_run, read_lines
-from residency.platform.report.tables import comparison_rows, count_tables, in_words, settings, stage_bars
+from residency.platform.report.tables import comparison_rows, count_tables, in_words, stage_bars
 
 
 def comparison(low: float, high: float, **more: Any) -> dict[str, Any]:
@@ -59,14 +69,137 @@ def test_intervals_are_placed_around_zero() -> None:
     assert row["low"] < 50 < row["at"] < row["high"] <= 100
 
 
-def test_settings_put_true_images_first() -> None:
-    row = {"dataset": "d", "checkpoint": "sft", "seed": 0, "prompt_mode": "think", "decoding": "greedy"}
-    rows = [row | {"image": "blank"}, row | {"image": "true", "decoding": "sampled"}, row | {"image": "true"}]
-    assert [setting.title for setting in settings(rows)] == [
-        "reasoned answers, greedy, true images",
-        "reasoned answers, sampled, true images",
-        "reasoned answers, greedy, blank images",
+def evaluated(checkpoint: str = "sft", **more: Any) -> dict[str, Any]:
+    row = {
+        "checkpoint": checkpoint,
+        "dataset": "d",
+        "seed": 0,
+        "prompt_mode": "think",
+        "decoding": "greedy",
+        "image": "true",
+        "profile": "strict-1",
+        "n": 100,
+        "correct": 60,
+        "accuracy": 0.6,
+        "ci95": [0.5, 0.69],
+        "chance": 0.25,
+        "majority": 0.3,
+        "abstained": 2,
+        "errors": 0,
+    }
+    return row | more
+
+
+def test_settings_hold_true_images_under_the_leading_profile() -> None:
+    rows = [
+        evaluated(decoding="sampled"),
+        evaluated(),
+        evaluated(dataset="e"),
+        evaluated(image="blank"),
+        evaluated(profile="medevalkit-1", accuracy=0.9),
+        evaluated(prompt_mode="direct"),
     ]
+    found = settings(rows)
+    assert [setting.title for setting in found] == [
+        "reasoned answers, greedy",
+        "reasoned answers, sampled",
+        "direct answers, greedy",
+    ]
+    assert [(board.dataset, [row["accuracy"] for row in board.rows]) for board in found[0].boards] == [
+        ("d", [0.6]),
+        ("e", [0.6]),
+    ]
+
+
+def test_image_conditions_stand_under_the_true_image() -> None:
+    rows = [
+        evaluated(),
+        evaluated("rl"),
+        evaluated(image="none"),
+        evaluated(image="blank"),
+        evaluated(dataset="text only"),
+        evaluated(image="shuffled"),
+    ]
+    (setting,) = image_settings(rows)
+    (board,) = setting.boards
+    assert [row["name"] for row in board.rows] == [
+        "SFT, true image",
+        "SFT, blank image",
+        "SFT, another question's image",
+        "SFT, no image",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "wanted"),
+    [(0.1, 0.2, "The true image helps"), (-0.2, 0.1, "It is not shown"), (-0.2, -0.1, "more answers are right than")],
+)
+def test_the_images_worth_in_words(low: float, high: float, wanted: str) -> None:
+    between, worth = split_comparisons([comparison(low, high, b="rl@blank"), comparison(low, high)])
+    assert [row["b"] for row in between] == ["sft"]
+    assert wanted in worth[0]["words"] == image_words(worth[0])
+    assert "a blank image" in worth[0]["words"]
+
+
+def test_the_images_worth_is_a_line_for_each_checkpoint() -> None:
+    rows = [
+        comparison(0.1, 0.2, b="rl@none"),
+        comparison(-0.1, 0.2, b="rl@blank", questions=8),
+        comparison(0, 1, a="sft", b="sft@blank"),
+    ]
+    found = worth_table(split_comparisons(rows)[1])
+    assert found["conditions"] == [("blank", "a blank image"), ("none", "no image")]
+    assert [(row["name"], row["questions"], sorted(row["cells"])) for row in found["rows"]] == [
+        ("RL", 10, ["blank", "none"]),
+        ("SFT", 10, ["blank"]),
+    ]
+    assert found["rows"][0]["cells"]["none"]["tone"] == "up"
+
+
+def test_slices_have_a_lane_for_each_checkpoint() -> None:
+    rows = [
+        evaluated(
+            name, **about, slice="organ", value=value, questions=50, pooled=["eye", "ear"] if "<" in value else []
+        )
+        for name in ("sft", "rl")
+        for about in ({"decoding": "sampled"}, {})
+        for value in ("lung", "other (<10)")
+    ]
+    (panel,) = slice_panels(rows)
+    assert (panel.title, panel.note) == ("by organ", "reasoned answers, greedy")
+    assert [(value["value"], value["pooled"], len(value["lanes"])) for value in panel.values] == [
+        ("lung", [], 2),
+        ("other (<10)", ["eye", "ear"], 2),
+    ]
+    assert panel.legend == (("c-sft", "SFT"), ("c-rl", "RL"))
+
+
+def test_other_profiles_are_set_against_the_leading_one() -> None:
+    rows = [evaluated(), evaluated("rl"), evaluated(profile="medevalkit-1", accuracy=0.65)]
+    (row,) = profile_rows(rows)
+    assert (row["name"], row["profile"], row["lead"]) == ("SFT", "medevalkit-1", "strict-1")
+    assert row["change"] == pytest.approx(0.05)
+
+
+def test_summaries_from_before_keep_their_report(tmp_path: Path) -> None:
+    old = [{key: value for key, value in evaluated(name).items() if key != "profile"} for name in ("sft", "rl")]
+    (tmp_path / "summary.json").write_text(json.dumps({"evaluation": old, "comparisons": [comparison(0.0, 0.1)]}))
+    page = write_report(tmp_path).read_text()
+    assert page.count('<div class="bar">') == 2
+    assert 'id="images"' not in page
+    assert 'id="slices"' not in page
+    assert seven_mean_table([]) == {}
+
+
+def test_a_mean_of_seven_says_what_is_missing(tmp_path: Path) -> None:
+    published = [{"model": "Other-7B", "percent": {"A": 40.0, "B": 60.0}, "mean": 50.0}]
+    about = {"checkpoint": "rl", "seed": 0, "prompt_mode": "think", "decoding": "greedy", "profile": "strict-1"}
+    mean = about | {"mean": None, "ci95": None, "accuracies": {"A": 0.44}, "missing": ["B: not evaluated"]}
+    summary = {"evaluation": [evaluated()], "seven_means": [mean | {"published": published, "source": "somewhere"}]}
+    (tmp_path / "summary.json").write_text(json.dumps(summary))
+    page = write_report(tmp_path).read_text()
+    assert "No mean for RL (think, greedy, strict-1): B: not evaluated." in page
+    assert "Other-7B" in page
 
 
 def test_ticks_are_round_and_inside() -> None:

@@ -1,0 +1,70 @@
+"""Pictures as benchmarks publish them → RGB, with the pixels a viewer would show."""
+
+import io
+from collections.abc import Iterable, Iterator
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from residency.platform.errors import DataError
+from residency.platform.media_store import BROKEN, MediaStore, check_pixels, encode_png
+
+DEEP_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")  # more than eight bits a pixel
+
+
+def read_picture(path: Path) -> Image.Image:
+    """A picture file → RGB; raises DataError naming the file where it is absent, corrupt or too large."""
+    try:
+        data = path.read_bytes()
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        raise DataError(f"the image {path} does not exist", "an image file", "put it there") from None
+    return decode_picture(data, str(path))
+
+
+def decode_picture(data: bytes, where: str) -> Image.Image:
+    """Encoded bytes → RGB: turned as its EXIF says, transparent parts over white, deep grey stretched to 0–255."""
+    try:
+        with Image.open(io.BytesIO(data)) as picture:
+            check_pixels(picture.size, where)  # before the pixels are unpacked
+            return plain_rgb(ImageOps.exif_transpose(picture))
+    except DataError:
+        raise  # it is a ValueError too
+    except BROKEN as error:
+        raise DataError(f"{where} cannot be decoded as an image ({error})", "a sound image file") from error
+
+
+def plain_rgb(picture: Image.Image) -> Image.Image:
+    """Any mode → RGB. Pillow alone would clip 16-bit grey to white and uncover what transparency hides."""
+    if picture.mode in DEEP_MODES:
+        values = np.asarray(picture, dtype=np.float64)
+        low, high = float(values.min()), float(values.max())
+        grey = (values - low) * (255.0 / (high - low)) if high > low else np.zeros_like(values)
+        return Image.fromarray(grey.round().astype(np.uint8)).convert("RGB")
+    if "A" in picture.getbands() or "transparency" in picture.info:
+        layered = picture.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", layered.size, "white"), layered).convert("RGB")
+    return picture.convert("RGB")
+
+
+class Gallery:
+    """The images met so far, in a folder aside: each file or content is decoded once, however many rows show it."""
+
+    def __init__(self, store: MediaStore) -> None:
+        self.store = store
+        self._known: dict[Path | str, str] = {}
+
+    def put(self, image: bytes | Path, where: str) -> str:
+        """The hash under which the image is kept; raises DataError where it is absent, corrupt or too large."""
+        name = image if isinstance(image, Path) else sha256(image).hexdigest()
+        if name not in self._known:
+            picture = read_picture(image) if isinstance(image, Path) else decode_picture(image, f"the image of {where}")
+            self._known[name] = self.store.put_png(encode_png(picture))
+        return self._known[name]
+
+    def drain(self, keys: Iterable[str]) -> Iterator[bytes]:
+        """The PNG bytes of these images; each leaves the disk as it is handed out."""
+        for key in sorted(keys):
+            yield self.store.read_png(key)
+            self.store.path(key).unlink()
