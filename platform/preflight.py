@@ -4,11 +4,15 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from residency.platform.errors import DataError, ModelError, RecipeError, ResidencyError, StorageError
 from residency.platform.memory_plan import RolePlan, StorePlan, plan_memory, plan_store
 from residency.platform.node_types import Demand, NodeType, capacity_errors, demands_of, most_seats, node_types_of
 from residency.platform.profiles import Profile
 from residency.platform.recipe import Recipe
+from residency.platform.records import AnswerKind
 from residency.platform.verifiers.custom import why_not_found
 
 LEAST_FREE_BYTES = 1 << 30
@@ -61,6 +65,14 @@ def check_data(recipe: Recipe) -> list[ResidencyError]:
     mistakes: list[ResidencyError] = []
     for key, name, form in folders:
         absent = [inside for inside in wanted.get(form, ()) if not (Path(name) / inside).exists()]
+        if form == "dataset" and not absent and (num_reports := count_kind(Path(name), AnswerKind.REPORT)):
+            mistakes.append(
+                DataError(
+                    f"{key} {name} has {num_reports} items of the answer kind report",
+                    "kinds with a verifier; that of reports does not exist yet",
+                    "leave these items out of the dataset",
+                )
+            )
         if absent:
             mistakes.append(
                 DataError(
@@ -84,6 +96,15 @@ def check_verifier(verifier: str | None) -> list[ResidencyError]:
             "put its folder on PYTHONPATH (on every node), or correct the name",
         )
     ]
+
+
+def count_kind(dataset: Path, kind: AnswerKind) -> int:
+    """Items of this answer kind in a dataset folder; 0 where its table cannot be read, which the import will tell."""
+    try:
+        kinds = pq.read_table(dataset / "items.parquet", columns=["answer_kind"]).column("answer_kind")
+    except (pa.ArrowException, OSError, KeyError):
+        return 0
+    return kinds.to_pylist().count(kind.value)
 
 
 def nearest_existing(path: Path) -> Path:

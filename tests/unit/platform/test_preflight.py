@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from residency.platform.cli.check_command import report_findings
@@ -18,7 +20,7 @@ from residency.platform.memory_plan import (
     plan_memory,
     plan_store,
 )
-from residency.platform.preflight import check, check_fit, check_model
+from residency.platform.preflight import check, check_data, check_fit, check_model
 from residency.platform.profiles import GeneratorConfig, Profile, RoleConfig, load_profile
 from residency.platform.recipe import Recipe
 from residency.platform.recipe_file import load_recipe
@@ -161,3 +163,21 @@ def test_check_imports_neither_torch_nor_ray() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_items_without_a_verifier_are_refused_wherever_they_are_named(tmp_path: Path) -> None:
+    """Reports have no verifier yet: the check says so, not the hour in which the first one is judged."""
+    for name, kinds in (("sound", ["yes_no", "open"]), ("reports", ["yes_no", "report", "report"])):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "dataset.yaml").write_text("")
+        pq.write_table(pa.table({"answer_kind": kinds}), tmp_path / name / "items.parquet")
+    sound, reports = str(tmp_path / "sound"), str(tmp_path / "reports")
+    data = {"name": "test", "data": {"format": "dataset", "source": sound}}
+    assert not check_data(Recipe.model_validate(data))
+    data = {"name": "test", "data": {"format": "dataset", "source": reports}, "evaluation": {"datasets": [reports]}}
+    for key, mistake in zip(
+        ("data.source", "evaluation.datasets"), check_data(Recipe.model_validate(data)), strict=True
+    ):
+        assert f"{key} {reports} has 2 items of the answer kind report" in str(mistake)
+    (tmp_path / "reports" / "items.parquet").write_bytes(b"torn")
+    assert not check_data(Recipe.model_validate(data)), "what cannot be read is told by whoever reads it"
