@@ -126,6 +126,8 @@ class Profile(Strict):
     learners: LearnerConfig = LearnerConfig(actors=2, cpus=0.25)
     publisher: RoleConfig = RoleConfig(cpus=0.05)
     server: RoleConfig = RoleConfig(cpus=0.5, threads=2)
+    weight_transport: Literal["object_store", "nccl", "ipc"] = "object_store"
+    """How weights reach the engines; `nccl` and `ipc` are vLLM's own, for GPUs."""
     deadline_seconds: Annotated[float, Field(gt=0)] = 600.0
     """Longest wait for one answer of a role, or for its place (seconds)."""
 

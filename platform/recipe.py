@@ -132,8 +132,8 @@ class OptimizerConfig(Strict):
 
     learning_rate: Rate
     """Peak learning rate of language model and projector."""
-    vision_learning_rate: Rate | None = None
-    """Peak learning rate of the vision tower; as `learning_rate` where absent."""
+    vision_learning_rate: Annotated[float, Field(ge=0)] | None = None
+    """Peak learning rate of the vision tower; 0 freezes it, and as `learning_rate` where absent."""
     betas: tuple[float, float] = (0.9, 0.95)
     """Adam's decay rates."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
@@ -146,10 +146,36 @@ class OptimizerConfig(Strict):
     """What the rate does after warm-up; `cosine` falls to 0."""
 
 
+class LoraConfig(Strict):
+    """Low-rank adapters (arXiv 2106.09685) in place of all weights; merged into the checkpoint and for the engines."""
+
+    rank: Positive = 16
+    """r: rank of each update."""
+    alpha: Rate = 32.0
+    """α: the update is scaled by α / r."""
+    dropout: Share = 0.0
+    """Dropout before each adapter; in RL it must be 0, or sampler and trainer are two policies."""
+    modules: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+    """Linear layers of the language model that get one, by the last part of their names."""
+
+
+class CheckpointConfig(Strict):
+    """Checkpoints on the way, each with optimizer, data position and random state: what a death goes back to."""
+
+    every: Positive = 20
+    """Optimizer steps between two of them."""
+    keep_last: Positive = 2
+    """Of a stage's checkpoints the last so many are kept, and the best one besides."""
+
+
 class SftConfig(Strict):
     """Supervised fine-tuning."""
 
     optimizer: OptimizerConfig = OptimizerConfig(learning_rate=1e-3)
+    lora: LoraConfig | None = None
+    """Adapters in place of all weights; all weights where absent."""
+    length_grouped: bool = False
+    """Draw batches of examples of like length (less padding), in place of wholly shuffled ones."""
     batch_size: Positive = 32
     """Examples an optimizer step, over all ranks."""
     max_steps: Positive = 200
@@ -277,27 +303,49 @@ class RlConfig(Strict):
     kl: KlConfig | None = None
     """KL to the checkpoint that RL starts from; none, and no reference model in memory, where absent."""
     optimizer: OptimizerConfig = OptimizerConfig(learning_rate=1e-4, warmup_ratio=0.0, schedule="constant")
+    lora: LoraConfig | None = None
+    """Adapters in place of all weights; all weights where absent."""
     steps: Annotated[int, Field(ge=0)] = 30
     """Optimizer steps; 0 leaves RL out."""
+    staleness: Annotated[int, Field(ge=0)] = 0
+    """η: optimizer steps by which a token's weights may lag behind when it is trained on; 0 is synchronous."""
+    oversample: Annotated[float, Field(ge=1)] = 1.0
+    """Prompts that are asked, as a multiple of those that a step takes: the first to finish fill it."""
+    refill: bool = False
+    """Dynamic sampling (DAPO): groups without variance are replaced by others until the step is full."""
     prompts_per_step: Positive = 32
     """Prompts a step."""
     group_size: Annotated[int, Field(ge=2)] = 8
     """Rollouts a prompt (G)."""
     temperature: Rate = 1.0
     """Sampling temperature of the rollouts."""
+    top_k: Annotated[int, Field(ge=0)] = 0
+    """Most likely tokens that are sampled from, by sampler and trainer alike; 0: all."""
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Share of probability that is sampled from, by sampler and trainer alike."""
     clip_low: Rate = 0.2
     """ε below 1 of the clipped ratio."""
     clip_high: Rate = 0.3
     """ε above 1 of the clipped ratio."""
-    truncation: Rate = 2.0
-    """Cap of the importance weight between sampler and trainer."""
-    max_mismatch: Rate = 1e-3
-    """Mean absolute difference of sampler and trainer logprobs above which the run stops."""
+    truncation: Rate | None = 2.0
+    """Cap of the importance weight between sampler and trainer; none: no correction for what was really sampled."""
+    max_mismatch: Rate | None = None
+    """Mean |difference| of sampler's and trainer's logprobs (nats) under the same weights above which the run stops;
+    where absent 1e-5 in float32 and 5e-2 in bfloat16."""
     reward: RewardConfig = RewardConfig()
     max_fault_ratio: Share = 0.01
     """Share of a step's verdicts that may be our own faults before the run stops."""
     controls: tuple[Literal["sft_continued", "rl_permuted"], ...] = ()
     """Controls of equal seconds, trained from the same SFT checkpoint."""
+
+    @model_validator(mode="after")
+    def _oversampling_is_used(self) -> Self:
+        if self.lora is not None and self.lora.dropout:
+            raise ValueError(
+                f"rl.lora.dropout {self.lora.dropout}: the trainer would score with units that the sampler had; set it"
+                " to 0, or leave lora out"
+            )
+        return self
 
     @model_validator(mode="after")
     def _algorithm_is_named(self) -> Self:
@@ -344,6 +392,7 @@ class Recipe(Strict):
     difficulty: DifficultyConfig = DifficultyConfig()
     rl: RlConfig = RlConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    checkpoints: CheckpointConfig = CheckpointConfig()
     sources: dict[str, str] = {}
     """Where a figure comes from, by its dotted key; `InfiMed` for the paper's own, else the substitute's name."""
 
