@@ -1,6 +1,6 @@
 """What an engine is to the generator around it: vLLM's and the simulated one are such."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pyarrow as pa
@@ -33,9 +33,16 @@ class Engine(Protocol):
         ...
 
     def update_weights(
-        self, manifest: "WeightsManifest", bucket_refs: Sequence[Any], in_flight: bool = False, abort: bool = False
+        self,
+        manifest: "WeightsManifest",
+        bucket_refs: Sequence[Any],
+        in_flight: bool = False,
+        abort: bool = False,
+        deadlines: Mapping[str, float] | None = None,
     ) -> WeightsEcho:
         """Swap the weights; WeightUpdateError where refused (the old weights go on serving).
+
+        ``deadlines``: seconds of each phase (``update_phases.IN_ENGINE``); shares of its own where absent.
 
         Once nothing runs; with ``in_flight`` between two steps: what runs goes on under the new weights, with the keys
         and values that the old ones computed. With ``abort`` what runs is ended first: its traces hold what was sampled

@@ -14,6 +14,7 @@ from residency.platform.media_store import decode_image
 from residency.platform.prompts import IMAGE_MARKER, prompt_hash
 from residency.platform.records import REFUSED, PolicyVersion, Trace, short_hash
 from residency.platform.sampling import SamplingConfig
+from residency.training.chat_content import message_content, takes_parts
 
 if TYPE_CHECKING:
     from vllm.outputs import RequestOutput
@@ -118,8 +119,11 @@ def chat_renderer(tokenizer: Any) -> Callable[[Request], str]:
             "copy it from the instruct version of the model",
         )
 
+    as_parts = takes_parts(tokenizer)
+
     def render(request: Request) -> str:
-        message = {"role": "user", "content": message_parts(request.prompt, len(request.media))}
+        parts = message_parts(request.prompt, len(request.media))
+        message = {"role": "user", "content": message_content(parts, as_parts)}
         return cast(str, tokenizer.apply_chat_template([message], tokenize=False, add_generation_prompt=True))
 
     return render

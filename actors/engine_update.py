@@ -1,8 +1,7 @@
 """One weight update of one engine: what was asked, and vLLM's life cycle of it. In the engine thread."""
 
-import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from residency.actors.rank_buckets import shared_buckets
-from residency.platform.errors import DeadlineError, RoleError
+from residency.platform.errors import RoleError
+from residency.training.update_phases import PhaseClock
 from residency.training.weight_buckets import WeightsManifest
 from residency.training.weights_echo import WeightsEcho
 
@@ -18,25 +18,41 @@ if TYPE_CHECKING:
     from vllm.v1.engine.llm_engine import LLMEngine
 
 LEAST_SECONDS = 0.5  # that the ranks get for a verb, however late it is
+GLANCE_SECONDS = 0.25  # between looks at the phase
 
 
 @dataclass(kw_only=True)
 class Update:
-    """A weight update whose buckets are here; times are of ``time.perf_counter``."""
+    """A weight update whose buckets are here. ``loaded`` is its echo before the canary has answered."""
 
     manifest: WeightsManifest
     buckets: Sequence[np.ndarray]
     in_flight: bool
     abort: bool
-    asked: float
-    pulled: float
-    deadline: float
+    clock: PhaseClock
     done: Future[WeightsEcho] = field(default_factory=Future)
+    loaded: WeightsEcho | None = None
 
     @property
     def waits(self) -> bool:
         """Whether it waits until nothing runs."""
         return not (self.in_flight or self.abort)
+
+
+def wait_for_update(update: Update, withdraw: Callable[[], None]) -> WeightsEcho:
+    """The echo; LatePhaseError, after ``withdraw``, where a phase comes to its deadline. From any thread.
+
+    A late canary is no error: a busy engine is no reason to doubt its weights. The echo then comes without one.
+    """
+    clock = update.clock
+    while wait([update.done], timeout=min(max(clock.left(), 0.0), GLANCE_SECONDS)).not_done:
+        if clock.left() > 0:
+            continue
+        if clock.phase == "canary" and update.loaded is not None:
+            return update.loaded
+        withdraw()
+        raise clock.late(update.manifest.label)
+    return update.done.result()
 
 
 def load_update(
@@ -46,13 +62,8 @@ def load_update(
 
     A refusal is an answer and no exception: the old weights go on serving. Whatever is raised ends the engine.
     """
-    manifest, started = update.manifest, time.perf_counter()
-    if started > update.deadline:
-        return DeadlineError(
-            f"running requests did not end before the deadline of weights {manifest.label}",
-            "an idle engine",
-            "update in flight, or raise deadline_seconds in the profile; the old weights go on serving",
-        )
+    manifest, clock = update.manifest, update.clock
+    clock.enter("verify")
     with ExitStack() as sharing:
         buckets: Any = update.buckets
         if num_ranks > 1:
@@ -65,33 +76,24 @@ def load_update(
     if refusals:  # before any rank touched its first tensor
         _ask_ranks(engine, "drop_update", update)
         return refusals[0]
-    verified = time.perf_counter()
+    clock.enter("load")
     before()
     _ask_ranks(engine, "finish_weight_update", update)
-    loaded = time.perf_counter()
+    clock.enter("reset")
     after()
+    clock.enter("canary")
     return WeightsEcho(
         version=manifest.version,
         label=manifest.label,
         digests=tuple(bucket.digest for bucket in manifest.buckets),
-        seconds={
-            "pull": update.pulled - update.asked,
-            "drain": started - update.pulled,
-            "verify": verified - started,
-            "load": loaded - verified,
-            "reset": time.perf_counter() - loaded,
-        },
+        seconds=dict(clock.seconds),
     )
 
 
 def _ask_ranks(engine: "LLMEngine", verb: str, update: Update, *args: Any) -> list[Any]:
     """Each rank's answer. A late rank ends the engine: its answer would be taken for one to the next question."""
-    seconds = max(LEAST_SECONDS, update.deadline - time.perf_counter())
+    seconds = max(LEAST_SECONDS, update.clock.left())
     try:
         return engine.collective_rpc(verb, timeout=seconds, args=args)
     except TimeoutError as error:
-        raise DeadlineError(
-            f"a rank had not ended {verb} of weights {update.manifest.label} when the deadline came",
-            "an answer of every rank before the deadline",
-            "raise deadline_seconds in the profile, or give the generator more CPUs",
-        ) from error
+        raise update.clock.late(update.manifest.label, "a rank of its engine") from error

@@ -1,7 +1,7 @@
 """The generator: prompts in, an Arrow table of traces out. A thin actor around one vLLM engine."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,12 +41,14 @@ class GeneratorActor:
         bucket_refs: "Sequence[ray.ObjectRef[Any]]",
         in_flight: bool = False,
         abort: bool = False,
+        deadlines: Mapping[str, float] | None = None,
     ) -> WeightsEcho:
-        """Pull, verify and swap; WeightUpdateError where refused (the old weights go on serving).
+        """Pull, verify, swap, ask the canary; WeightUpdateError where refused (the old weights go on serving).
 
         Once nothing runs, or with ``in_flight`` or ``abort`` between two steps: what runs goes on, or is ended.
+        ``deadlines`` are of each phase (seconds; absent: shares of the engine's); LatePhaseError names the late one.
         """
-        return await asyncio.to_thread(self._engine.update_weights, manifest, bucket_refs, in_flight, abort)
+        return await asyncio.to_thread(self._engine.update_weights, manifest, bucket_refs, in_flight, abort, deadlines)
 
     async def load_media(self, media: pa.Table) -> int:
         """Set the media table (``media_store.MEDIA_SCHEMA``; pass its reference); the number of images."""

@@ -1,16 +1,18 @@
 """How weights reach one generator, and which ones it gets when it joins while the run goes on."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import ray
+from ray.exceptions import RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from residency.actors.publisher import Published, start_publisher
 from residency.platform.cluster import stop_actor, wait_for
 from residency.platform.errors import DeadlineError, RoleError, WeightUpdateError
 from residency.platform.records import PolicyVersion
+from residency.training.update_phases import LatePhaseError
 from residency.training.weight_buckets import WeightsManifest
 from residency.training.weights_echo import WeightsEcho
 
@@ -21,14 +23,17 @@ async def send_weights(
     manifest: WeightsManifest,
     bucket_refs: Sequence[Any],
     seconds: float,
-    **how: bool,
+    **how: Any,
 ) -> WeightsEcho:
     """The generator's echo, once it proves that exactly these weights answer; WeightUpdateError where it does not.
 
-    ``how`` is ``in_flight=True``, ``abort=True`` or nothing, as in ``GeneratorActor.update_weights``.
+    ``how`` is ``in_flight=True``, ``abort=True``, ``deadlines=…`` or nothing, as in ``GeneratorActor.update_weights``.
+    LatePhaseError names the generator and the phase; ``seconds`` is for one that does not even say that.
     """
-    answer = generator.update_weights.remote(manifest, list(bucket_refs), **how)
+    answer = _answer(generator.update_weights.remote(manifest, list(bucket_refs), **how))
     echo = await wait_for(answer, who, f"taking weights {manifest.label}", seconds)
+    if isinstance(echo, LatePhaseError):
+        raise LatePhaseError(f"{who}: {echo.seen}", echo.wanted, echo.remedy, echo.phase) from echo
     if echo.version != manifest.version or echo.digests != tuple(bucket.digest for bucket in manifest.buckets):
         raise WeightUpdateError(
             f"{who} says that it serves {echo.label} ({echo.version})",
@@ -36,6 +41,16 @@ async def send_weights(
             "start the same command again: it goes on from the last finished stage",
         )
     return echo
+
+
+async def _answer(echo: Awaitable[WeightsEcho]) -> WeightsEcho | LatePhaseError:
+    """A late phase is an answer here: ``wait_for`` would take any TimeoutError for a deadline of its own."""
+    try:
+        return await echo
+    except RayTaskError as error:
+        if isinstance(error.cause, LatePhaseError):
+            return error.cause
+        raise
 
 
 async def join_generator(
@@ -46,8 +61,11 @@ async def join_generator(
     checkpoint_version: PolicyVersion,
     events: Callable[..., None],
     seconds: float,
+    check: Callable[[str, WeightsEcho], None] | None = None,
 ) -> PolicyVersion:
     """Bring a generator that has just started up to date; returns the version that answers its first request.
+
+    ``check`` is told who echoed what after each update.
 
     It gets the publisher's latest weights. Where the publisher is dead, new or late, or the objects are lost, it gets
     the checkpoint's, and the event ``joined_from_checkpoint`` says which version that is and why. A generator that
@@ -66,12 +84,16 @@ async def join_generator(
             return has  # the run's first generators: no newer weights than what they were started with
     if published is not None:
         manifest, bucket_refs = published
+        if has == manifest.version:
+            return has
         try:
-            if has != manifest.version:
-                await send_weights(generator, who, manifest, bucket_refs, seconds)
-            return manifest.version
+            echo = await send_weights(generator, who, manifest, bucket_refs, seconds)
         except (WeightUpdateError, DeadlineError) as error:  # anything else is the generator's own failure
             cause = str(error)
+        else:
+            if check is not None:
+                check(who, echo)
+            return manifest.version
     if has != checkpoint_version:
         await _send_checkpoint(generator, who, checkpoint, checkpoint_version, seconds)
     events("joined_from_checkpoint", generator=who, version=str(checkpoint_version), label=checkpoint.name, cause=cause)

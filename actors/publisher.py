@@ -2,17 +2,19 @@
 
 import time
 from collections import OrderedDict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import ray
 
-from residency.platform.errors import DeadlineError, RoleError
+from residency.platform.errors import RoleError
 from residency.platform.records import PolicyVersion
 from residency.training.folder_tensors import folder_tensors
-from residency.training.weight_buckets import DEFAULT_BUCKET_BYTES, WeightsManifest, pack_bucket, plan_buckets
+from residency.training.update_phases import late, phase_deadlines
+from residency.training.weight_buckets import DEFAULT_BUCKET_BYTES, BucketSpec, Staging, WeightsManifest, plan_buckets
 
 Published = tuple[WeightsManifest, list["ray.ObjectRef[np.ndarray]"]]
 
@@ -28,7 +30,7 @@ class PublisherActor:
     copy, and the learner may die.
     """
 
-    def __init__(self, keep: int = 3) -> None:
+    def __init__(self, keep: int = 1) -> None:
         self._keep = keep
         self._published: OrderedDict[PolicyVersion, Published] = OrderedDict()
         self._in_use: frozenset[PolicyVersion] = frozenset()
@@ -37,30 +39,30 @@ class PublisherActor:
         """Gather one version from a learner group: handles of all its ranks, rank 0 first.
 
         Each rank has a generator method ``publish_weights(label)``, called on all ranks at once because gathering is
-        collective. Rank 0 yields its buckets (uint8 arrays; its staging may be used again after each yield), then the
-        WeightsManifest; the others yield nothing. RoleError or the rank's own error where one fails.
+        collective. Rank 0 yields what ``weight_buckets.staged`` does, the others nothing. RoleError or the rank's own
+        error where one fails; ``deadline_seconds`` is of a whole update, gather and put have their shares of it.
         """
-        deadline = time.monotonic() + deadline_seconds
         streams = [learner.publish_weights.options(num_returns="streaming").remote(label) for learner in learners]
-        *bucket_refs, manifest_ref = _drain(streams, deadline)[0]
-        manifest = ray.get(manifest_ref)
-        if not isinstance(manifest, WeightsManifest) or len(manifest.buckets) != len(bucket_refs):
+        refs, seconds = _drain(streams, label, phase_deadlines(deadline_seconds))
+        *specs, last = ray.get([*refs[:-1:2], *refs[-1:]]) or [None]
+        if not isinstance(last, tuple) or len(refs) != 2 * len(specs) + 1:
             raise RoleError(
-                f"learner rank 0 published {len(bucket_refs)} buckets and then {type(manifest).__name__}",
-                "as many buckets as its manifest names, then the manifest",
+                f"learner rank 0 published {len(refs)} objects, the last of them {type(last).__name__}",
+                "two of each bucket, then the version and the digests",
             )
-        return self._adopt(manifest, bucket_refs)
+        version, digests = last
+        return self._adopt(_manifest(version, label, specs, digests, seconds), refs[1::2])
 
     def publish_folder(
         self, model_dir: str, version: PolicyVersion, label: str, bucket_bytes: int = DEFAULT_BUCKET_BYTES
     ) -> Published:
         """Publish the weights of a Hugging Face folder that this actor's node can read."""
-        specs, refs = [], []
+        specs, refs, staging = [], [], Staging()
         for tensors in plan_buckets(folder_tensors(Path(model_dir)), bucket_bytes):
-            spec, buffer = pack_bucket(tensors)
+            spec, buffer = staging.stage(tensors)
             specs.append(spec)
             refs.append(ray.put(buffer))
-        return self._adopt(WeightsManifest(version=version, label=label, buckets=tuple(specs)), refs)
+        return self._adopt(_manifest(version, label, specs, staging.digests(), {}), refs)
 
     def latest(self) -> Published | None:
         """The version that was published last, for who joins late; None before the first."""
@@ -91,28 +93,46 @@ class PublisherActor:
                 del self._published[version]
 
 
-def _drain(streams: Sequence[Any], deadline: float) -> list[list[Any]]:
-    """References of all that each rank yields, in rank order. The first rank that fails raises, whoever else waits."""
-    refs: list[list[Any]] = [[] for _ in streams]
+def _manifest(
+    version: PolicyVersion,
+    label: str,
+    specs: Sequence[BucketSpec],
+    digests: Sequence[str],
+    seconds: Mapping[str, float],
+) -> WeightsManifest:
+    buckets = tuple(replace(spec, digest=digest) for spec, digest in zip(specs, digests, strict=True))
+    return WeightsManifest(version=version, label=label, buckets=buckets, seconds=seconds)
+
+
+def _drain(streams: Sequence[Any], label: str, deadlines: Mapping[str, float]) -> tuple[list[Any], Mapping[str, float]]:
+    """References of all that rank 0 yields, and seconds by phase. The first rank that fails raises, whoever else waits.
+
+    While rank 0 owes a bucket's bytes it is in ``put``, else all ranks are in ``gather``.
+    """
+    refs: list[Any] = []
+    seconds = {"gather": 0.0, "put": 0.0}
     ranks = {stream: rank for rank, stream in enumerate(streams)}
     while ranks:
-        ready, _ = ray.wait(list(ranks), timeout=max(0.0, deadline - time.monotonic()), fetch_local=False)
+        phase, began = ("put" if len(refs) % 2 and streams[0] in ranks else "gather"), time.monotonic()
+        left = max(0.0, deadlines[phase] - seconds[phase])
+        ready, _ = ray.wait(list(ranks), timeout=left, fetch_local=False)
+        seconds[phase] += time.monotonic() - began
         if not ready:
-            late = ", ".join(f"{rank} (after {len(refs[rank])} objects)" for rank in ranks.values())
-            raise DeadlineError(
-                f"learner ranks {late} had not ended when the deadline came",
-                "all weights gathered before the deadline",
-                "raise deadline_seconds in the profile, or see those ranks' logs",
-            )
+            names = [str(rank) for rank in ranks.values()] if phase == "gather" else ["0"]
+            who = f"learner rank{'s' if len(names) > 1 else ''} {', '.join(names)}"
+            raise late(who, phase, label, deadlines[phase], f", {len(refs) // 2} buckets in the store")
         stream: Any = ready[0]  # a stream, though Ray's types speak of plain references
         try:
-            refs[ranks[stream]].append(next(stream))
+            ref = next(stream)
         except StopIteration:
             del ranks[stream]
             ray.get(stream.completed())  # the rank's own error, if it ended by one
-    return refs
+        else:
+            if ranks[stream] == 0:
+                refs.append(ref)
+    return refs, seconds
 
 
-def start_publisher(cpus: float = 0.05, keep: int = 3, **options: Any) -> Any:
+def start_publisher(cpus: float = 0.05, keep: int = 1, **options: Any) -> Any:
     """Handle of a new publisher actor; ``options`` are Ray's. It has no restarts: what it owned dies with it."""
     return ray.remote(PublisherActor).options(num_cpus=cpus, **options).remote(keep=keep)

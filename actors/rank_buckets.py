@@ -16,7 +16,8 @@ import numpy as np
 import ray
 from ray.exceptions import ObjectLostError
 
-from residency.platform.errors import DeadlineError, WeightUpdateError
+from residency.platform.errors import WeightUpdateError
+from residency.training.update_phases import late
 from residency.training.weight_buckets import WeightsManifest
 
 MEMORY_NAME = "residency-weights"  # how the kernel lists it among a process' open files
@@ -33,12 +34,8 @@ def pull_buckets(
         )
     buckets = [ref.future() for ref in bucket_refs]  # ray.get warns in every actor that has an event loop
     if wait(buckets, timeout=seconds).not_done:
-        raise DeadlineError(
-            f"the object store did not hand over weights {manifest.label} ({manifest.num_bytes} bytes)"
-            f" within {seconds:.0f} s",
-            "all buckets before the deadline",
-            "see whether the publisher's node is alive and not short of memory",
-        )
+        note = f" ({manifest.num_bytes} bytes from the object store)"
+        raise late("its engine", "pull", manifest.label, seconds, note)
     try:
         return [bucket.result() for bucket in buckets]
     except ObjectLostError as error:

@@ -16,7 +16,7 @@ import math
 import os
 import threading
 from collections import deque
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -176,9 +176,14 @@ class SimulatedEngine:
         return self._call(self.generate_async(requests, sampling), f"generating for {requests.num_rows} prompts")
 
     def update_weights(
-        self, manifest: "WeightsManifest", bucket_refs: Sequence[Any], in_flight: bool = False, abort: bool = False
+        self,
+        manifest: "WeightsManifest",
+        bucket_refs: Sequence[Any],
+        in_flight: bool = False,
+        abort: bool = False,
+        deadlines: Mapping[str, float] | None = None,
     ) -> WeightsEcho:
-        """As ``update_weights_async``."""
+        """As ``update_weights_async``; it has no phases that could be late."""
         update = self.update_weights_async(manifest, bucket_refs, in_flight, abort)
         return self._call(update, f"taking weights {manifest.label}")
 

@@ -11,9 +11,9 @@ import ray
 from residency.platform.arrow_tables import from_table, to_table
 from residency.platform.placement import actor_options
 from residency.platform.profiles import RoleConfig
-from residency.platform.recipe import MixtureConfig, SynthesisConfig
 from residency.platform.records import Example, Item, Trace, Verdict
-from residency.synthesis.annotations_teacher import write_rationales
+from residency.platform.synthesis_config import MixtureConfig, SynthesisConfig
+from residency.synthesis.annotations_teacher import rationales_of, write_rationales
 from residency.synthesis.examples import direct_example
 from residency.synthesis.mixture import MixtureReport, mix
 from residency.synthesis.synthesized import synthesize
@@ -25,9 +25,12 @@ class SynthesizerActor:
     def __init__(self) -> None:
         self._started = time.monotonic()
 
-    def write_rationales(self, items: pa.Table, seed: int) -> pa.Table:
-        """Items → one CoT example each, in the words of their annotations."""
-        return to_table(write_rationales(from_table(items, Item), seed), Example)
+    def write_rationales(self, items: pa.Table, seed: int, traces: pa.Table | None = None) -> pa.Table:
+        """Items → one CoT example each, in the words of their annotations, or of each trace that they were put into."""
+        records = from_table(items, Item)
+        if traces is not None:
+            return to_table(rationales_of(records, from_table(traces, Trace)), Example)
+        return to_table(write_rationales(records, seed), Example)
 
     def write_direct(self, items: pa.Table) -> pa.Table:
         """Items → one direct example each."""
@@ -42,11 +45,11 @@ class SynthesizerActor:
         )
         return to_table(examples, Example), outcomes
 
-    def mix(self, config: MixtureConfig, seed: int, *examples: pa.Table) -> tuple[pa.Table, MixtureReport]:
+    def mix(
+        self, config: MixtureConfig, seed: int, modalities: pa.Table | None, *examples: pa.Table
+    ) -> tuple[pa.Table, MixtureReport]:
         """Example tables → the mixture in training order, and what was wanted and got."""
-        pool = [example for table in examples for example in from_table(table, Example)]
-        chosen, report = mix(pool, config, seed)
-        return to_table(chosen, Example), report
+        return mix(pa.concat_tables(examples), config, seed, modalities)
 
     def encode(self, examples: pa.Table, model_dir: str, media: pa.Table) -> pa.Table:
         """Examples → a training batch table, by the processor of the model folder."""

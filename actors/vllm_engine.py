@@ -12,16 +12,17 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import pyarrow as pa
 
+from residency.actors.engine_canary import CANARY_SAMPLING, canary_reading, canary_request, canary_shelf
 from residency.actors.engine_config import EngineConfig, EngineHealth, engine_environment
 from residency.actors.engine_ranks import EngineRanks
 from residency.actors.engine_requests import (
@@ -33,11 +34,12 @@ from residency.actors.engine_requests import (
     to_prompt,
     to_trace_table,
 )
-from residency.actors.engine_update import Update, load_update
+from residency.actors.engine_update import Update, load_update, wait_for_update
 from residency.actors.rank_buckets import pull_buckets
 from residency.platform.errors import DeadlineError, ResidencyError, RoleError
 from residency.platform.records import PolicyVersion
 from residency.platform.sampling import SamplingConfig
+from residency.training.update_phases import PhaseClock, phase_deadlines
 from residency.training.weight_buckets import WeightsManifest
 from residency.training.weights_echo import WeightsEcho
 
@@ -121,27 +123,27 @@ class VllmEngine:
         return await asyncio.to_thread(to_trace_table, sampled, sampling, self._role, self._tokenizer)
 
     def update_weights(
-        self, manifest: WeightsManifest, bucket_refs: Sequence[Any], in_flight: bool = False, abort: bool = False
+        self,
+        manifest: WeightsManifest,
+        bucket_refs: Sequence[Any],
+        in_flight: bool = False,
+        abort: bool = False,
+        deadlines: Mapping[str, float] | None = None,
     ) -> WeightsEcho:
-        """Pull, verify and swap. Once nothing runs: what comes meanwhile waits and gets the new weights.
+        """Pull, verify, swap, and ask the canary. Once nothing runs: what comes meanwhile waits for the new weights.
 
         ``in_flight``: between two steps; what runs goes on under the new weights with the keys and values it has.
-        ``abort``: what runs is ended between two steps, its traces say so. WeightUpdateError or DeadlineError: refused,
-        the old weights go on serving.
+        ``abort``: what runs is ended between two steps, its traces say so. WeightUpdateError: refused, the old weights
+        go on serving. LatePhaseError: a phase came to its deadline (``deadlines``, else shares of the config's); up to
+        drain the old weights go on serving, after it the engine is not to be trusted.
         """
-        seconds, asked = self._config.deadline_seconds, time.perf_counter()
-        buckets = pull_buckets(manifest, bucket_refs, seconds)  # while the engine goes on stepping
-        update = Update(
-            manifest=manifest,
-            buckets=buckets,
-            in_flight=in_flight,
-            abort=abort,
-            asked=asked,
-            pulled=time.perf_counter(),
-            deadline=asked + seconds,
-        )
+        clock = PhaseClock(deadlines or phase_deadlines(self._config.deadline_seconds))
+        clock.enter("pull")
+        buckets = pull_buckets(manifest, bucket_refs, clock.left())  # while the engine goes on stepping
+        clock.enter("drain")
+        update = Update(manifest=manifest, buckets=buckets, in_flight=in_flight, abort=abort, clock=clock)
         self._tell(lambda: self._updates.append(update))
-        return self._wait(update.done, seconds + IDLE_SECONDS, f"taking weights {manifest.label} ({manifest.version})")
+        return wait_for_update(update, lambda: self._tell(lambda: self._withdraw(update)))
 
     def health(self) -> EngineHealth:
         """Answered at once, also while it generates."""
@@ -260,6 +262,7 @@ class VllmEngine:
         self._at_end.callback(self._ranks.end)
         self._tokenizer = self._engine.get_tokenizer()
         self._chat = chat_renderer(self._tokenizer)
+        self._canary_shelf = canary_shelf(self._engine.vllm_config.model_config.is_multimodal_model)
         self._refusal = VLLMValidationError
 
     def _obey(self) -> None:
@@ -276,32 +279,30 @@ class VllmEngine:
     def _admit(self) -> None:
         """Fill the engine up to its number of sequences and one more request, so that it never runs short."""
         while self._batches and self._running_sequences <= self._config.max_sequences:
-            batch = self._batches[0]
-            if not batch.waiting:
+            if self._batches[0].waiting:
+                self._enter(self._batches[0])
+            else:
                 self._batches.popleft()
-                continue
-            row, request = batch.waiting.popleft()
-            try:
-                prompt = to_prompt(request, self._chat(request), batch.shelf, self.version)
-                parameters = self._sampling_params(request, batch.sampling)
-            except (ResidencyError, ValueError, self._refusal) as error:  # its caller's affair, not the engine's end
-                self._abandon(batch)
-                _fail(batch.done, self._refused(request, error))
-                continue
-            name = f"{self._next_id}"
-            try:
-                self._engine.add_request(name, cast(Any, prompt), parameters)
-            except (ValueError, self._refusal) as error:  # too long, most often: one bad row is not a million's end
-                self._finish(batch, row, request, None, 0.0, str(self._refused(request, error)))
-                continue
-            self._next_id += 1
-            self._running_sequences += request.num_samples
-            self._running[name] = _Running(
-                batch=batch,
-                row=row,
-                request=request,
-                started=time.perf_counter(),
-            )
+
+    def _enter(self, batch: _Batch) -> None:
+        """The next request of a batch enters vLLM."""
+        row, request = batch.waiting.popleft()
+        try:
+            prompt = to_prompt(request, self._chat(request), batch.shelf, self.version)
+            parameters = self._sampling_params(request, batch.sampling)
+        except (ResidencyError, ValueError, self._refusal) as error:  # its caller's affair, not the engine's end
+            self._abandon(batch)
+            _fail(batch.done, self._refused(request, error))
+            return
+        name = f"{self._next_id}"
+        try:
+            self._engine.add_request(name, cast(Any, prompt), parameters)
+        except (ValueError, self._refusal) as error:  # too long, most often: one bad row is not a million's end
+            self._finish(batch, row, request, None, 0.0, str(self._refused(request, error)))
+            return
+        self._next_id += 1
+        self._running_sequences += request.num_samples
+        self._running[name] = _Running(batch=batch, row=row, request=request, started=time.perf_counter())
 
     @staticmethod
     def _refused(request: Request, error: Exception) -> ResidencyError:
@@ -354,9 +355,27 @@ class VllmEngine:
                 after=lambda: self._renew(update.manifest),
             )
         if isinstance(told, WeightsEcho):
-            _answer(update.done, told)
+            update.loaded = told
+            row = canary_request(self._canary_shelf)
+            batch = _Batch(sampling=CANARY_SAMPLING, shelf=self._canary_shelf, waiting=deque([(0, row)]), size=1)
+            batch.done.add_done_callback(lambda done: self._end_update(update, told, done))
+            self._enter(batch)  # ahead of all that waits outside of vLLM
         else:
             _fail(update.done, told)
+
+    @staticmethod
+    def _end_update(update: Update, told: WeightsEcho, canary: Future[list[Sampled]]) -> None:
+        if (error := canary.exception()) is not None:
+            _fail(update.done, error)
+            return
+        update.clock.enter("")
+        reading = canary_reading(canary.result()[0])
+        _answer(update.done, replace(told, canary=reading, seconds=dict(update.clock.seconds)))
+
+    def _withdraw(self, update: Update) -> None:
+        """One that was too long in drain: nobody waits for it, and nothing is held up by it."""
+        if update in self._updates:
+            self._updates.remove(update)
 
     def _end_running(self) -> None:
         for name in list(self._running):

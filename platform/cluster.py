@@ -129,17 +129,17 @@ async def wait_for(awaitable: Awaitable[Result], who: str, what: str, seconds: f
 
     try:
         return await asyncio.wait_for(awaitable, seconds)
+    except RayTaskError as error:  # first: of a role's own DeadlineError it is a TimeoutError too
+        cause = error.cause
+        if isinstance(cause, ResidencyError):
+            raise cause from error
+        raise RoleError(f"{who} failed in {what}: {type(cause).__name__}: {cause}") from error
     except TimeoutError:
         raise DeadlineError(
             f"{who} did not finish {what} within {seconds:.0f} s",
             "an answer before the deadline",
             "look into the run's logs folder, or raise deadline_seconds in the profile",
         ) from None
-    except RayTaskError as error:
-        cause = error.cause
-        if isinstance(cause, ResidencyError):
-            raise cause from error
-        raise RoleError(f"{who} failed in {what}: {type(cause).__name__}: {cause}") from error
     except RayActorError as error:
         raise RoleError(
             f"{who} died in {what}: {str(error).splitlines()[0]}", "", "see the run's logs folder"

@@ -11,7 +11,7 @@ from residency.platform.recipe import Recipe
 
 GIB = 1024**3
 BYTES = {"float32": 4, "bfloat16": 2}
-VERSIONS_KEPT = 3  # the publisher's own default
+VERSIONS_KEPT = 2  # the publisher's one, and the next while it is collected
 PROMPT_TOKEN_BYTES = 4 + 4  # its id in the trace and in the training batch
 NEW_TOKEN_BYTES = (4 + 4 + 8 + 4) + (4 + 4 + 4)  # id, logprob, version and text; in the batch id, weight and logprob
 
@@ -130,10 +130,11 @@ def generator_plan(role: str, model: ModelLayout, config: GeneratorConfig, profi
     )
 
 
-def learner_plan(model: ModelLayout, profile: Profile) -> RolePlan:
+def learner_plan(model: ModelLayout, profile: Profile, with_reference: bool = False) -> RolePlan:
     """A ZeRO rank (arXiv 1910.02054, §5): stage 1 shares the optimizer, 2 the gradients too, 3 the parameters too.
 
     Optimizer: fp32 Adam moments (8 bytes a parameter), plus fp32 master weights (4) where the dtype is bf16.
+    ``with_reference``: a second, frozen copy of the parameters for KL. Adapters (LoRA) need less than is planned here.
     Activations are not in it: they follow ``micro_batch_tokens``.
     """
     config, width = profile.learners, BYTES[profile.dtype]
@@ -145,7 +146,7 @@ def learner_plan(model: ModelLayout, profile: Profile) -> RolePlan:
         most_actors=config.most_actors,
         seat=seat_of(config),
         device="GPU" if config.gpus else "CPU",
-        parameters_gib=model.parameters * width / GIB / (ranks if config.zero_stage >= 3 else 1),
+        parameters_gib=(1 + with_reference) * model.parameters * width / GIB / (ranks if config.zero_stage >= 3 else 1),
         gradients_gib=model.parameters * width / GIB / (ranks if config.zero_stage >= 2 else 1),
         optimizer_gib=model.parameters * optimizer_bytes / GIB / ranks,
         kv_cache_gib=0.0,
@@ -155,7 +156,8 @@ def learner_plan(model: ModelLayout, profile: Profile) -> RolePlan:
 def plan_memory(recipe: Recipe, profile: Profile) -> list[RolePlan]:
     """One line a role; raises ModelError for a model whose layout cannot be known."""
     student = layout_of(recipe.student.model)
-    plans = [generator_plan("generator", student, profile.generators, profile), learner_plan(student, profile)]
+    kl = recipe.rl.steps > 0 and recipe.rl.kl is not None
+    plans = [generator_plan("generator", student, profile.generators, profile), learner_plan(student, profile, kl)]
     for teacher in recipe.synthesis.teachers:
         if teacher.kind == "vllm" and teacher.model:
             layout = layout_of(teacher.model)

@@ -98,6 +98,19 @@ def check_verifier(verifier: str | None) -> list[ResidencyError]:
     ]
 
 
+def check_transport(profile: Profile) -> list[ResidencyError]:
+    """A way for the weights that nobody could try: it would fail in the first update, with the cluster paid for."""
+    if profile.weight_transport == "object_store":
+        return []
+    return [
+        RecipeError(
+            f"weight_transport {profile.weight_transport} is vLLM's own, for GPUs, and no GPU was at hand to try it on",
+            "a transport that was run: object_store, which serves GPUs as well",
+            "set weight_transport to object_store in the profile, or leave it out",
+        )
+    ]
+
+
 def count_kind(dataset: Path, kind: AnswerKind) -> int:
     """Items of this answer kind in a dataset folder; 0 where its table cannot be read, which the import will tell."""
     try:
@@ -120,7 +133,7 @@ def check(recipe: Recipe, profile: Profile, run: Path | None = None) -> Findings
     notes: list[str] = []
     elsewhere = profile.cluster_cpus is None
     models = [recipe.student.model] if recipe.student.model != "tiny" else []
-    models += [teacher.model for teacher in recipe.synthesis.teachers if teacher.model]
+    models += [str(teacher.model) for teacher in recipe.synthesis.teachers if teacher.kind == "vllm"]
     for model in models:
         if elsewhere and not Path(model).is_dir():
             notes.append(f"model {model} is not visible from here: it must be on every node that loads it")
@@ -145,6 +158,7 @@ def check(recipe: Recipe, profile: Profile, run: Path | None = None) -> Findings
     except ModelError as error:
         if not any(isinstance(mistake, ModelError) for mistake in mistakes):
             mistakes.append(error)
+    mistakes += check_transport(profile)
     mistakes += check_fit(roles, profile)
     if store is not None and store.total_gib > store.size_gib:
         notes.append(

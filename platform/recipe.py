@@ -2,15 +2,11 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
-Positive = Annotated[int, Field(gt=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Rate = Annotated[float, Field(gt=0)]
-
-
-class Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+from residency.platform.strict import Positive, Rate, Share, Strict
+from residency.platform.synthesis_config import MixtureConfig, SynthesisConfig
+from residency.platform.synthesis_config import TeacherConfig as TeacherConfig
 
 
 class StudentConfig(Strict):
@@ -56,74 +52,6 @@ class DataConfig(Strict):
                 f"format {self.format!r} with source {self.source!r}: `starter` takes none, the others need one"
                 " (in the recipe, or by --set data.source=FOLDER)"
             )
-        return self
-
-
-class TeacherConfig(Strict):
-    """One teacher; sampling teachers are asked in order, each only for what the one before left unsolved."""
-
-    kind: Literal["annotations", "policy", "vllm"]
-    """`annotations` writes from the item's own annotations, `policy` is the student after a warm-up, `vllm` a model."""
-    model: str | None = None
-    """Model folder, for `vllm` only."""
-
-    @model_validator(mode="after")
-    def _model_fits_kind(self) -> Self:
-        if (self.model is None) == (self.kind == "vllm"):
-            raise ValueError(
-                f"teacher kind {self.kind!r} with model {self.model!r}: `vllm` needs a model, the others take none"
-            )
-        return self
-
-
-class SynthesisConfig(Strict):
-    """How sparse items become reasoning."""
-
-    teachers: tuple[TeacherConfig, ...] = (TeacherConfig(kind="annotations"), TeacherConfig(kind="policy"))
-    """Who writes; `annotations` must be first where `policy` is used (the warm-up needs rationales)."""
-    warm_up_steps: Positive = 60
-    """Optimizer steps of the warm-up checkpoint (only for the `policy` teacher)."""
-    samples: Positive = 4
-    """Traces an item (K)."""
-    temperature: Rate = 1.0
-    """Sampling temperature of the traces."""
-    items: Positive | None = None
-    """Train items that are sampled; all of them where absent."""
-    strategies: dict[Literal["verification", "backtracking", "new_path", "correction"], Share] = {
-        "verification": 0.25,
-        "backtracking": 0.25,
-        "new_path": 0.25,
-        "correction": 0.25,
-    }
-    """Shares of the reflective strategies; they sum to 1."""
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        kinds = [teacher.kind for teacher in self.teachers]
-        if "policy" in kinds and kinds[0] != "annotations":
-            raise ValueError(f"teachers {kinds}: put `annotations` first, or leave `policy` out")
-        if abs(sum(self.strategies.values()) - 1) > 1e-6:
-            raise ValueError(
-                f"strategies sum to {sum(self.strategies.values()):.3f}: make them sum to 1, or leave them out"
-            )
-        return self
-
-
-class MixtureConfig(Strict):
-    """The SFT mixture."""
-
-    examples: Positive | None = None
-    """SFT examples in all; as many as there are where absent."""
-    targets: dict[Literal["direct", "cot", "reflective"], Share] = {"direct": 0.25, "cot": 0.55, "reflective": 0.2}
-    """Shares of the targets; they sum to 1."""
-    families: dict[Literal["medical_multimodal", "general_multimodal", "textual_reasoning"], Share] | None = None
-    """Shares of the families; as the data has them where absent. A family left out is switched off."""
-
-    @model_validator(mode="after")
-    def _sums(self) -> Self:
-        for name, shares in (("targets", self.targets), ("families", self.families)):
-            if shares is not None and abs(sum(shares.values()) - 1) > 1e-6:
-                raise ValueError(f"{name} sum to {sum(shares.values()):.3f}: make them sum to 1, or leave {name} out")
         return self
 
 
@@ -338,8 +266,13 @@ class RlConfig(Strict):
     controls: tuple[Literal["sft_continued", "rl_permuted"], ...] = ()
     """Controls of equal seconds, trained from the same SFT checkpoint."""
 
+    @property
+    def group_by_group(self) -> bool:
+        """Whether groups are asked one by one as room comes, and not all of a step in one call."""
+        return self.staleness > 0 or self.refill or self.oversample > 1
+
     @model_validator(mode="after")
-    def _oversampling_is_used(self) -> Self:
+    def _adapters_have_no_dropout(self) -> Self:
         if self.lora is not None and self.lora.dropout:
             raise ValueError(
                 f"rl.lora.dropout {self.lora.dropout}: the trainer would score with units that the sampler had; set it"

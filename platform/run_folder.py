@@ -58,6 +58,12 @@ def write_arrow(table: pa.Table, path: Path) -> None:
     write_whole(path, write)
 
 
+def without_budget(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """A dumped recipe without what may be raised while the run goes on: the budget of synthesis."""
+    synthesis = {key: value for key, value in (recipe.get("synthesis") or {}).items() if key != "budget"}
+    return {**recipe, "synthesis": synthesis}
+
+
 class RunFolder:
     """Paths and writers of one run. Opening it with another recipe than it was started with is refused."""
 
@@ -76,7 +82,8 @@ class RunFolder:
         resolved = self.path / "recipe.yaml"
         if resolved.is_file():
             there = yaml.safe_load(resolved.read_text())
-            changed = sorted(key for key in wanted["recipe"] if there["recipe"].get(key) != wanted["recipe"][key])
+            before, now = without_budget(there["recipe"]), without_budget(wanted["recipe"])
+            changed = sorted(key for key in now if before.get(key) != now[key])
             if changed:
                 raise RecipeError(
                     f"{self.path} was started with another recipe (changed: {', '.join(changed)})",
@@ -106,8 +113,15 @@ class RunFolder:
                 record = json.loads(line)
             except json.JSONDecodeError:
                 continue  # the torn last line of a killed driver: that stage did not finish
-            done[record["stage"]] = record["seconds"]
+            if record.get("reopened"):
+                done.pop(record["stage"], None)
+            else:
+                done[record["stage"]] = record["seconds"]
         return done
+
+    def reopen_stage(self, stage: str) -> None:
+        """The stage counts as not done once this returns: the next start carries it out again."""
+        self._append(self._stages, {"t": time.time(), "stage": stage, "reopened": True}, sync=True)
 
     def finish_stage(self, stage: str, seconds: float) -> None:
         """The stage counts as done once this returns (written and synced)."""

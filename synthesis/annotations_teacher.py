@@ -80,6 +80,12 @@ def rationale_example(item: Item, trace: Trace) -> Example:
     return make_example(item, Target.COT, trace.text, from_traces=(trace.id,))
 
 
+def rationales_of(items: Sequence[Item], traces: Sequence[Trace]) -> list[Example]:
+    """One CoT example a trace, of its item."""
+    by_id = {item.id: item for item in items}
+    return [rationale_example(by_id[trace.item_id], trace) for trace in traces]
+
+
 def write_rationales(items: Sequence[Item], seed: int) -> list[Example]:
     """One CoT example an item."""
     return [rationale_example(item, write_trace(item, seed)) for item in items]

@@ -1,7 +1,7 @@
 """Which prompts reinforcement learning draws: by pass counts of the checkpoint it starts from, the middle favoured."""
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from residency.platform.errors import DataError
@@ -46,13 +46,35 @@ def draw_weighted(counts: Sequence[PassCount], number: int, rng: random.Random) 
     return [count.item_id for count in keyed[:number]]
 
 
-def choose_prompts(pass_counts: Sequence[PassCount], number: int, keep_easy: float, seed: int) -> list[str]:
+def choose_set(pass_counts: Sequence[PassCount], number: int, keep_easy: float, rng: random.Random) -> list[str]:
+    """At most ``number`` different item ids, the middle favoured by p(1 − p), at most ``keep_easy`` always right."""
+    ordered = sorted(pass_counts, key=lambda count: count.item_id)
+    middle = [count for count in ordered if 0 < count.right < count.samples]
+    easy = [count for count in ordered if 0 < count.samples == count.right]
+    easy_ids = [count.item_id for count in rng.sample(easy, min(len(easy), int(keep_easy * number)))]
+    return [*draw_weighted(middle, number - len(easy_ids), rng), *easy_ids]
+
+
+def choose_prompts(
+    pass_counts: Sequence[PassCount],
+    number: int,
+    keep_easy: float,
+    seed: int,
+    *,
+    distinct: int | None = None,
+    text_share: float | None = None,
+    text_ids: Collection[str] = (),
+) -> list[str]:
     """``number`` item ids in the order in which they are to be used.
 
     Never right: left out, there is nothing to reinforce. Always right: at most ``keep_easy`` of the list, each once.
     The others are drawn by p(1 − p), which is largest at p = 1/2, and none comes again before all of them came as
-    often. Deterministic by seed, in any order of the counts. Raises DataError where no item is in the middle.
+    often. ``distinct`` bounds the set that is drawn from; ``text_share`` of it are of ``text_ids``, as far as these and
+    the others reach. Deterministic by seed, in any order of the counts. Raises DataError where no item is in the
+    middle.
     """
+    if distinct is not None or text_share is not None:
+        pass_counts = bounded(pass_counts, distinct or number, keep_easy, seed, text_share, text_ids)
     ordered = sorted(pass_counts, key=lambda count: count.item_id)
     middle = [count for count in ordered if 0 < count.right < count.samples]
     easy = [count for count in ordered if 0 < count.samples == count.right]
@@ -74,3 +96,25 @@ def choose_prompts(pass_counts: Sequence[PassCount], number: int, keep_easy: flo
     for item_id in easy_ids:
         chosen.insert(rng.randrange(len(chosen) + 1), item_id)
     return chosen
+
+
+def bounded(
+    pass_counts: Sequence[PassCount],
+    distinct: int,
+    keep_easy: float,
+    seed: int,
+    text_share: float | None,
+    text_ids: Collection[str],
+) -> list[PassCount]:
+    """The pass counts of the RL set: ``distinct`` items at most, text and image by share where one is given."""
+    rng, texts = random.Random(f"prompt set/{seed}"), frozenset(text_ids)
+    if text_share is None:
+        kept = set(choose_set(pass_counts, distinct, keep_easy, rng))
+        return [count for count in pass_counts if count.item_id in kept]
+    sides = [[c for c in pass_counts if (c.item_id in texts) is is_text] for is_text in (True, False)]
+    wanted = round(distinct * text_share)
+    few_text = min(wanted, len(choose_set(sides[0], wanted, keep_easy, rng)))
+    images = choose_set(sides[1], distinct - few_text if text_share < 1 else 0, keep_easy, rng)
+    more_text = distinct - len(images) if text_share > 0 else 0
+    kept = {*images, *choose_set(sides[0], more_text, keep_easy, rng)}
+    return [count for count in pass_counts if count.item_id in kept]

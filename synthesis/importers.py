@@ -1,6 +1,7 @@
 """The formats that ``residency import`` and recipes know: name → function and one line of description.
 
-Published benchmarks stand apart (``BENCHMARKS``): they have variants, and their report says what was refused.
+Published benchmarks stand apart (``BENCHMARKS``): they have variants, and their report says what was refused. So do the
+formats that are read row by row (``ROW_FORMATS``): a user says by options what their columns mean.
 """
 
 from collections.abc import Callable
@@ -18,6 +19,12 @@ from residency.synthesis.benchmarks.path_vqa import PATH_VQA
 from residency.synthesis.benchmarks.pmc_vqa import PMC_VQA
 from residency.synthesis.benchmarks.slake import SLAKE
 from residency.synthesis.benchmarks.vqa_rad import VQA_RAD
+from residency.synthesis.importing.captions import CAPTIONS
+from residency.synthesis.importing.dicom import DICOM
+from residency.synthesis.importing.openai_messages import OPENAI
+from residency.synthesis.importing.sharegpt import SHAREGPT
+from residency.synthesis.importing.source_row import OPTION_NAMES, RowFormat
+from residency.synthesis.importing.table import TABLE
 from residency.synthesis.starter_dataset import make_starter
 from residency.synthesis.voc_dataset import import_voc
 
@@ -59,10 +66,22 @@ THE_SEVEN = (MMMU_MED, VQA_RAD, SLAKE, PATH_VQA, PMC_VQA, OMNI_MED_VQA, MED_XPER
 TEXT_SETS = (*pubmed_qa.BENCHMARKS, *med_qa.BENCHMARKS, *med_mcqa.BENCHMARKS, *exam.BENCHMARKS)
 BENCHMARKS: dict[str, Benchmark] = {benchmark.name: benchmark for benchmark in (*THE_SEVEN, *TEXT_SETS)}
 
+ROW_FORMATS: dict[str, RowFormat] = {one.name: one for one in (SHAREGPT, OPENAI, TABLE, CAPTIONS, DICOM)}
+
 
 def list_formats() -> list[str]:
     """One line for each format: its name and what it is, sorted by name."""
     return [f"{name:<14}{FORMATS[name].description}" for name in sorted(FORMATS)]
+
+
+def list_row_formats() -> list[str]:
+    """Two lines for each format of rows: what it is, and what it takes."""
+    lines = []
+    for name, row_format in ROW_FORMATS.items():
+        options = " ".join(sorted(OPTION_NAMES[option] for option in row_format.options - {"columns"}))
+        lines.append(f"{name:<14}{row_format.description}")
+        lines.append(f"{'':<14}--map {'|'.join(row_format.fields)}=COLUMN; {options}")
+    return lines
 
 
 def list_benchmarks() -> list[str]:

@@ -1,20 +1,31 @@
-"""The SFT mixture: examples by quota of target and family, with an honest report where a quota could not be met."""
+"""The SFT mixture: examples by quota of target, family and modality, with an honest report where one could not be met.
 
-import random
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+The examples stay in Arrow: of each row only its keys are looked at, so that a million of them fit.
+"""
+
+import itertools
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from residency.platform.recipe import MixtureConfig
-from residency.platform.records import Example, Family, Target
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from residency.platform.arrow_tables import SCHEMAS, to_table
+from residency.platform.records import Example, Family, Item, Target, short_hash
+from residency.platform.synthesis_config import MixtureConfig
+
+KEYS = ("id", "item_id", "target", "family")
+ROWS_AT_ONCE = 20_000
+MODALITIES_SCHEMA = pa.schema([("item_id", pa.string()), ("modality", pa.string())])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MixtureReport:
     """What was wanted and what was got, by target and by family (examples).
 
-    ``wanted_families`` is empty where the recipe takes the families as the data has them.
-    ``notes`` says in words which quota could not be met.
+    ``wanted_families`` is empty where the recipe takes the families as the data has them. ``got_modalities`` is empty
+    where no modalities were given. ``notes`` says in words which quota could not be met.
     """
 
     total: int
@@ -23,6 +34,7 @@ class MixtureReport:
     got_targets: Mapping[str, int]
     wanted_families: Mapping[str, int]
     got_families: Mapping[str, int]
+    got_modalities: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = field(default=())
 
 
@@ -50,15 +62,15 @@ def fill(total: int, shares: Mapping[str, float], available: Mapping[str, int]) 
     return got
 
 
-def pick(examples: Sequence[Example], number: int, rng: random.Random) -> list[Example]:
-    """``number`` examples by chance, every item once before any comes twice."""
-    shuffled = rng.sample(list(examples), len(examples))
-    seen: Counter[str] = Counter()
-    turns: list[tuple[int, int]] = []
-    for index, example in enumerate(shuffled):
-        turns.append((seen[example.item_id], index))
-        seen[example.item_id] += 1
-    return [shuffled[index] for _, index in sorted(turns)[:number]]
+def modality_of(item: Item) -> str:
+    """As the importer noted it, else whether there is an image."""
+    return str(item.metadata.get("modality") or ("image" if item.media else "text"))
+
+
+def modalities_table(items: Iterable[Item]) -> pa.Table:
+    rows = [(item.id, modality_of(item)) for item in items]
+    ids, modalities = ([row[column] for row in rows] for column in (0, 1))
+    return pa.table({"item_id": ids, "modality": modalities}, schema=MODALITIES_SCHEMA)
 
 
 def shortfalls(name: str, wanted: Mapping[str, int], got: Mapping[str, int]) -> list[str]:
@@ -69,58 +81,103 @@ def shortfalls(name: str, wanted: Mapping[str, int], got: Mapping[str, int]) -> 
     ]
 
 
-def mix(examples: Iterable[Example], config: MixtureConfig, seed: int) -> tuple[list[Example], MixtureReport]:
-    """The mixture in training order and its report; the same examples and seed give the same list in any input order.
+def as_table(examples: pa.Table | Iterable[Example]) -> pa.Table:
+    """The table itself, or records put into one, some at a time."""
+    if isinstance(examples, pa.Table):
+        return examples
+    rows, pieces = iter(examples), [SCHEMAS[Example].empty_table()]
+    while piece := list(itertools.islice(rows, ROWS_AT_ONCE)):
+        pieces.append(to_table(piece, Example))
+    return pa.concat_tables(pieces)
+
+
+def shuffled(table: pa.Table, modalities: pa.Table | None, seed: int) -> pl.DataFrame:
+    """A row for each different example in chance order: row number, keys, modality, and the item's how-manieth it is.
+
+    The order depends on ids and seed alone: an example that comes from two sources counts once.
+    """
+    frame = pl.DataFrame(pl.from_arrow(table.select(KEYS))).with_row_index("row").sort("id")
+    frame = frame.unique("id", keep="first", maintain_order=True)
+    if modalities is None:
+        frame = frame.with_columns(modality=pl.lit(""))
+    else:
+        known = pl.DataFrame(pl.from_arrow(modalities)).unique("item_id", keep="first")
+        frame = frame.join(known, on="item_id", how="left", maintain_order="left")
+        frame = frame.with_columns(pl.col("modality").fill_null("unknown"))
+    order = np.random.default_rng(int(short_hash("mixture", str(seed)), 16)).permutation(frame.height)
+    return frame[order]
+
+
+def pick(cell: pl.DataFrame, number: int, balanced: bool) -> pl.DataFrame:
+    """``number`` rows of a cell, every item once before any comes twice; ``balanced``: modalities equally often."""
+    if balanced:
+        sizes = dict(cell.group_by("modality").len().sort("modality").iter_rows())
+        parts = fill(number, dict.fromkeys(sizes, 1.0), sizes)
+        return pl.concat([pick(cell.filter(pl.col("modality") == name), part, False) for name, part in parts.items()])
+    turns = cell.with_columns(turn=pl.int_range(pl.len()).over("item_id"))
+    return turns.sort("turn", maintain_order=True).head(number).drop("turn")
+
+
+def mix(
+    examples: pa.Table | Iterable[Example], config: MixtureConfig, seed: int, modalities: pa.Table | None = None
+) -> tuple[pa.Table, MixtureReport]:
+    """The mixture in training order and its report; the same examples and seed give the same rows in any input order.
 
     Targets are filled first, then families within each target. A target or family that the recipe leaves out or gives
-    the share 0 is switched off, also as a filler. Where ``config.examples`` is absent all that is switched on is taken.
+    the share 0 is switched off, also as a filler. Without a number all that is switched on is taken. ``modalities``
+    (``MODALITIES_SCHEMA``) is needed to balance them.
     """
-    target_shares = {target: share for target in Target if (share := config.targets.get(target.value, 0.0)) > 0}
-    family_shares = (
-        dict.fromkeys(Family, 0.0)
-        if config.families is None
-        else {family: share for family in Family if (share := config.families.get(family.value, 0.0)) > 0}
-    )
-    pool = {example.id: example for example in examples}  # the same example from two sources counts once
-    cells: dict[tuple[Target, Family], list[Example]] = {(t, f): [] for t in target_shares for f in family_shares}
-    for _, example in sorted(pool.items()):
-        if (example.target, example.family) in cells:
-            cells[example.target, example.family].append(example)
-    available = sum(map(len, cells.values()))
-    total = available if config.examples is None else min(config.examples, available)
-
-    rng = random.Random(f"mixture/{seed}")
-    by_target = {t: sum(len(cells[t, f]) for f in family_shares) for t in target_shares}
-    got_targets = fill(
-        total, {t.value: s for t, s in target_shares.items()}, {t.value: n for t, n in by_target.items()}
-    )
-    chosen: list[Example] = []
-    for target in target_shares:
-        number = got_targets[target.value]
-        if config.families is None:
-            chosen += pick([e for f in family_shares for e in cells[target, f]], number, rng)
+    table = as_table(examples)
+    targets = {target.value: share for target in Target if (share := config.targets.get(target.value, 0.0)) > 0}
+    by_share = config.families
+    families = {f.value: s for f in Family if (s := 1.0 if by_share is None else by_share.get(f.value, 0.0)) > 0}
+    frame = shuffled(table, modalities, seed)
+    frame = frame.filter(pl.col("target").is_in(list(targets)) & pl.col("family").is_in(list(families)))
+    balanced = config.balance_modalities and frame.height > 0
+    available, asked = frame.height, config.num_examples
+    total = available if asked is None else min(asked, available)
+    sizes = {(t, f): n for t, f, n in frame.group_by("target", "family").len().iter_rows()}
+    of_target = {t: sum(sizes.get((t, f), 0) for f in families) for t in targets}
+    chosen = [frame.head(0)]
+    for target, number in fill(total, targets, of_target).items():
+        cell = frame.filter(pl.col("target") == target)
+        if by_share is None:
+            chosen.append(pick(cell, number, balanced and number > 0))
             continue
-        sizes = {f.value: len(cells[target, f]) for f in family_shares}
-        for family, part in fill(number, {f.value: s for f, s in family_shares.items()}, sizes).items():
-            chosen += pick(cells[target, Family(family)], part, rng)
-    rng.shuffle(chosen)
+        parts = fill(number, families, {f: sizes.get((target, f), 0) for f in families})
+        chosen += [pick(cell.filter(pl.col("family") == f), n, balanced and n > 0) for f, n in parts.items()]
+    picked = pl.concat(chosen)
+    order = np.random.default_rng(int(short_hash("order", str(seed)), 16)).permutation(picked.height)
+    rows = picked["row"].to_numpy()[order]
+    return table.take(pa.array(rows)), report_of(picked, config, targets, families, available)
 
-    wanted_total = config.examples if config.examples is not None else total
-    wanted_targets = apportion(wanted_total, {t.value: s for t, s in target_shares.items()})
-    wanted_families = (
-        {} if config.families is None else apportion(wanted_total, {f.value: s for f, s in family_shares.items()})
-    )
-    families = Counter(example.family.value for example in chosen)
-    got_families = {family.value: families[family.value] for family in family_shares}
+
+def report_of(
+    picked: pl.DataFrame,
+    config: MixtureConfig,
+    targets: Mapping[str, float],
+    families: Mapping[str, float],
+    available: int,
+) -> MixtureReport:
+    total, asked = picked.height, config.num_examples
+    wanted_total = total if asked is None else asked
+    counts = {
+        name: dict(picked.group_by(name).len().sort(name).iter_rows()) for name in ("target", "family", "modality")
+    }
+    got_targets = {target: counts["target"].get(target, 0) for target in targets}
+    got_families = {family: counts["family"].get(family, 0) for family in families}
+    wanted_targets = apportion(wanted_total, targets)
+    wanted_families = {} if config.families is None else apportion(wanted_total, families)
     notes = shortfalls("target", wanted_targets, got_targets) + shortfalls("family", wanted_families, got_families)
-    if config.examples is not None and total < config.examples:
-        notes.append(f"wanted {config.examples} examples, there were {total}")
-    return chosen, MixtureReport(
+    if asked is not None and total < asked:
+        notes.append(f"wanted {asked} examples, there were {total}")
+    return MixtureReport(
         total=total,
         available=available,
         wanted_targets=wanted_targets,
         got_targets=got_targets,
         wanted_families=wanted_families,
         got_families=got_families,
+        got_modalities={name: number for name, number in counts["modality"].items() if name},
         notes=tuple(notes),
     )

@@ -10,11 +10,12 @@ from residency.platform.verifiers.format_rule import without_end_token
 from residency.synthesis.claims import THINK, first_wrong, is_spoken
 from residency.synthesis.difficulty import PassCount, count_passes
 from residency.synthesis.examples import make_example
+from residency.synthesis.wrong_answers import has_facts
 
 
 class Outcome(StrEnum):
     SOLVED = "solved"  # at least one right trace whose claims hold
-    UNFAITHFUL = "unfaithful"  # right answers only by false claims or by babble
+    UNFAITHFUL = "unfaithful"  # right only by false claims, by babble, or in a form that routing did not keep
     UNSOLVED = "unsolved"  # judged, never right: the next teacher's turn
     UNJUDGED = "unjudged"  # no verdict but our own faults
 
@@ -24,7 +25,8 @@ class Routed:
     """An item's traces by what they are good for, in order of ``sample_index``, each text once.
 
     ``right``: right answer, valid format, no false claim. ``wrong``: really answered, in valid format, and wrong.
-    ``unfaithful``: right by a false claim, or by a student's words that are no claims; kept on disk, never taught.
+    ``unfaithful``: right by a false claim, by a student's words that are no claims, or not kept by routing (the
+    verdict's part ``kept``); on disk, never taught.
     """
 
     item: Item
@@ -43,10 +45,19 @@ def distinct(traces: Iterable[Trace]) -> tuple[Trace, ...]:
     return tuple(first.values())
 
 
-def is_clear(item: Item, trace: Trace) -> bool:
-    """Whether a student's thinking is made of claims only; a teacher model may use words of its own."""
-    think = THINK.search(trace.text)
-    return trace.role != "policy" or (think is not None and is_spoken(item.metadata["task"], think["body"]))
+def unfaithful(item: Item, trace_text: str, is_student: bool) -> str:
+    """Why a right answer must not be taught; empty where nothing speaks against it, or no facts are there to tell by.
+
+    A student's thinking must be made of claims only; a teacher model may use words of its own.
+    """
+    if not has_facts(item):
+        return ""
+    if wrong := first_wrong(item, trace_text):
+        return f"claims {wrong.claim.fact} {wrong.claim.value!r}, which is {wrong.right!r}"
+    think = THINK.search(trace_text)
+    if is_student and (think is None or not is_spoken(item.metadata["task"], think["body"])):
+        return "says words between its claims that nobody can check"
+    return ""
 
 
 def route(item: Item, traces: Sequence[Trace], verdicts: Iterable[Verdict]) -> Routed:
@@ -54,7 +65,7 @@ def route(item: Item, traces: Sequence[Trace], verdicts: Iterable[Verdict]) -> R
     by_trace = {verdict.trace_id: verdict for verdict in verdicts}
     right: list[Trace] = []
     wrong: list[Trace] = []
-    unfaithful: list[Trace] = []
+    spoiled: list[Trace] = []
     for trace in traces:
         verdict = by_trace.get(trace.id)
         # An abstention says nothing that could be taught or taken back; an error or a time-out is our own fault.
@@ -62,15 +73,15 @@ def route(item: Item, traces: Sequence[Trace], verdicts: Iterable[Verdict]) -> R
             continue
         if verdict.parts.get("accuracy", 0.0) < 1:
             wrong.append(trace)
-        elif first_wrong(item, trace.text) is None and is_clear(item, trace):
+        elif verdict.parts.get("kept", 1.0) == 1.0 and not unfaithful(item, trace.text, trace.role == "policy"):
             right.append(trace)
         else:
-            unfaithful.append(trace)
+            spoiled.append(trace)
     counted = count_passes(traces, by_trace.values())
     passes = counted[0] if counted else PassCount(item_id=item.id, right=0, samples=0)
     if right:
         outcome = Outcome.SOLVED
-    elif unfaithful:
+    elif spoiled:
         outcome = Outcome.UNFAITHFUL
     else:
         outcome = Outcome.UNSOLVED if passes.samples else Outcome.UNJUDGED
@@ -80,7 +91,7 @@ def route(item: Item, traces: Sequence[Trace], verdicts: Iterable[Verdict]) -> R
         outcome=outcome,
         right=distinct(right),
         wrong=distinct(wrong),
-        unfaithful=distinct(unfaithful),
+        unfaithful=distinct(spoiled),
     )
 
 

@@ -2,16 +2,22 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
 
 from residency.platform.recipe import SynthesisConfig
 from residency.platform.records import Example, Item, Target, Trace, Verdict
+from residency.synthesis.invented import invent_wrong
 from residency.synthesis.reflection import Limits, Reflected, count_pairs, reflect
 from residency.synthesis.rejection import Routed, cot_examples, route_all
+from residency.synthesis.wrong_answers import has_facts
 
 COT_PER_ITEM = 2  # distinct right traces kept of an item, or easy items would fill the mixture
+
+NO_STRATEGY_YET = "before a strategy"  # refused before one was chosen
+ATTEMPT = pa.struct([("trace_id", pa.string()), ("strategy", pa.string()), ("dropped", pa.string())])
 
 OUTCOMES_SCHEMA = pa.schema(
     [
@@ -25,6 +31,7 @@ OUTCOMES_SCHEMA = pa.schema(
         ("reflective", pa.int32()),
         ("dropped", pa.list_(pa.string())),  # reflection.Dropped, one each wrong trace that came to nothing
         ("fallbacks", pa.int32()),
+        ("attempts", pa.list_(ATTEMPT)),  # one each wrong trace
     ]
 )
 
@@ -41,7 +48,29 @@ def outcome_row(routed: Routed, num_cot: int, reflected: Reflected) -> dict[str,
         "reflective": len(reflected.examples),
         "dropped": [reason.value for reason in reflected.dropped],
         "fallbacks": reflected.num_fallbacks,
+        "attempts": [
+            {
+                "trace_id": attempt.trace_id,
+                "strategy": attempt.strategy.value if attempt.strategy else NO_STRATEGY_YET,
+                "dropped": attempt.dropped.value if attempt.dropped else None,
+            }
+            for attempt in reflected.attempts
+        ],
     }
+
+
+def sources_without_wrong(routed: Sequence[Routed]) -> set[str]:
+    """Sources in which no item has a wrong trace: there reflection has nothing to stand on."""
+    return {one.item.source for one in routed} - {one.item.source for one in routed if one.wrong}
+
+
+def with_templates(routed: Sequence[Routed], seed: int) -> list[Routed]:
+    """The items of such sources with a wrong trace that was written by template, where they have facts."""
+    bare = sources_without_wrong(routed)
+    invented = [
+        invent_wrong(one.item, seed) if one.item.source in bare and has_facts(one.item) else None for one in routed
+    ]
+    return [replace(one, wrong=(wrong,)) if wrong else one for one, wrong in zip(routed, invented, strict=True)]
 
 
 def synthesize(
@@ -58,7 +87,9 @@ def synthesize(
     """
     routed = route_all(items, traces, verdicts)
     shares: dict[str, float] = {**config.strategies}
-    reflected = reflect(routed, shares, Limits(max_tokens=max_tokens), seed)
+    limits = Limits(per_item=config.reflection.per_item, max_tokens=max_tokens, rate=config.reflection.rate)
+    wrong = with_templates(routed, seed) if config.reflection.templates else routed
+    reflected = reflect(wrong, shares, limits, seed)
     examples: list[Example] = []
     rows = []
     for one, reflections in zip(routed, reflected, strict=True):
@@ -66,6 +97,17 @@ def synthesize(
         examples += [*kept, *reflections.examples]
         rows.append(outcome_row(one, len(kept), reflections))
     return examples, pa.Table.from_pylist(rows, schema=OUTCOMES_SCHEMA)
+
+
+def yield_by_strategy(outcomes: pa.Table) -> dict[str, dict[str, int]]:
+    """Strategy → candidates, kept, and refused by reason."""
+    table: dict[str, Counter[str]] = {}
+    for row in outcomes.column("attempts").to_pylist():
+        for attempt in row:
+            counts = table.setdefault(attempt["strategy"], Counter(candidates=0, kept=0))
+            counts["candidates"] += 1
+            counts["kept" if attempt["dropped"] is None else f"refused: {attempt['dropped']}"] += 1
+    return {strategy: dict(table[strategy]) for strategy in sorted(table)}
 
 
 def summarize(examples: Sequence[Example], outcomes: pa.Table) -> dict[str, Any]:
@@ -81,4 +123,5 @@ def summarize(examples: Sequence[Example], outcomes: pa.Table) -> dict[str, Any]
         "error_strategy_pairs": count_pairs(examples),
         "backtracking_fallbacks": sum(outcomes.column("fallbacks").to_pylist()),
         "dropped": dict(reasons),
+        "reflection": yield_by_strategy(outcomes),
     }

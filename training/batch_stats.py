@@ -8,8 +8,9 @@ from dataclasses import dataclass
 class BatchStats:
     """``loss`` is already a part of the global token mean. The ``*_sum`` are over tokens of weight above zero.
 
-    ``mismatch`` is |trainer's − sampler's logprob| of a token (nats), ``ratio`` exp(trainer's − sampler's),
-    ``kl`` the estimate of KL(policy ‖ reference) where it is in the loss.
+    ``mismatch`` is |trainer's − sampler's logprob| of a token (nats), ``fresh`` of those rows alone that were sampled
+    wholly by the weights that are trained (others differ by policy); ``ratio`` exp(trainer's − sampler's), ``kl`` the
+    estimate of KL(policy ‖ reference) where it is in the loss.
     """
 
     num_rows: int = 0
@@ -20,6 +21,9 @@ class BatchStats:
     entropy_sum: float = 0.0
     mismatch_sum: float = 0.0
     mismatch_max: float = 0.0
+    num_fresh_tokens: int = 0
+    fresh_mismatch_sum: float = 0.0
+    fresh_mismatch_max: float = 0.0
     ratio_sum: float = 0.0
     clipped_sum: float = 0.0
     kl_sum: float = 0.0
@@ -61,6 +65,9 @@ def add_stats(parts: Iterable[BatchStats], *, parallel: bool) -> BatchStats:
         entropy_sum=sum(part.entropy_sum for part in every),
         mismatch_sum=sum(part.mismatch_sum for part in every),
         mismatch_max=max((part.mismatch_max for part in every), default=0.0),
+        num_fresh_tokens=sum(part.num_fresh_tokens for part in every),
+        fresh_mismatch_sum=sum(part.fresh_mismatch_sum for part in every),
+        fresh_mismatch_max=max((part.fresh_mismatch_max for part in every), default=0.0),
         ratio_sum=sum(part.ratio_sum for part in every),
         clipped_sum=sum(part.clipped_sum for part in every),
         kl_sum=sum(part.kl_sum for part in every),

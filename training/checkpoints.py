@@ -1,31 +1,38 @@
 """Checkpoints as ordinary Hugging Face folders, and the names that tensors have in them."""
 
+import contextlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForImageTextToText, AutoProcessor
+from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
 from transformers.core_model_loading import revert_weight_conversion
 
 from residency.platform.errors import ModelError, StorageError
-from residency.training.model_folder import check_model_folder
+from residency.training.model_folder import check_model_folder, is_multimodal
 
 
 def load_model(model_dir: Path, dtype: str, trust_remote_code: bool = False) -> Any:
-    """The model of a Hugging Face folder, in ``dtype``, on CPU."""
+    """The model of a Hugging Face folder, in ``dtype``, on CPU: one that sees images where it can, else text only."""
     check_model_folder(model_dir, trust_remote_code)
-    return AutoModelForImageTextToText.from_pretrained(
-        model_dir, dtype=getattr(torch, dtype), trust_remote_code=trust_remote_code, local_files_only=True
-    )
+    source: dict[str, Any] = {"trust_remote_code": trust_remote_code, "local_files_only": True}
+    kind: Any = AutoModelForImageTextToText if is_multimodal(model_dir) else AutoModelForCausalLM
+    return kind.from_pretrained(model_dir, dtype=getattr(torch, dtype), **source)
 
 
 def load_processor(model_dir: Path, trust_remote_code: bool = False) -> Any:
-    """Tokenizer, image processor and chat template of a Hugging Face folder."""
+    """Tokenizer, image processor and chat template of a Hugging Face folder; a text-only model's is its tokenizer."""
     check_model_folder(model_dir, trust_remote_code)
-    return AutoProcessor.from_pretrained(model_dir, trust_remote_code=trust_remote_code, local_files_only=True)
+    kind: Any = AutoProcessor if is_multimodal(model_dir) else AutoTokenizer
+    return kind.from_pretrained(model_dir, trust_remote_code=trust_remote_code, local_files_only=True)
+
+
+def tokenizer_of(processor: Any) -> Any:
+    """The tokenizer of a processor, which is the processor itself where the model reads text only."""
+    return getattr(processor, "tokenizer", processor)
 
 
 def saved_parameters(model: Any) -> dict[str, torch.nn.Parameter]:
@@ -52,26 +59,44 @@ def checkpoint_names(model: Any) -> dict[str, str]:
     return names
 
 
-def write_checkpoint(out: Path, model: Any, processor: Any, tensors: Mapping[str, torch.Tensor]) -> Path:
-    """Write model (with ``tensors`` by live name as its weights) and processor aside, then rename to ``out``.
+def write_folder(folder: Path, model: Any, processor: Any, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Write model (with ``tensors`` by live name as its weights) and processor into a folder that is there."""
+    model.save_pretrained(folder, state_dict=dict(tensors))
+    processor.save_pretrained(folder)
 
-    Raises StorageError where the disk is full; nothing half-written is left behind.
-    """
-    aside = out.with_name(f".{out.name}.partial")
-    shutil.rmtree(aside, ignore_errors=True)
+
+def aside_of(out: Path) -> Path:
+    """Where a checkpoint is written before it is whole."""
+    return out.with_name(f".{out.name}.partial")
+
+
+def put_in_place(aside: Path, out: Path) -> None:
+    """Give a whole checkpoint its name; one that had the name goes."""
+    old = out.with_name(f".{out.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if out.exists():
+        out.rename(old)
+    aside.rename(out)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def nothing_half_written(out: Path, cleans: bool) -> Iterator[None]:
+    """Whatever fails within leaves no partial folder (where ``cleans``); what the disk refused is a StorageError."""
+    whole = False
     try:
-        aside.mkdir(parents=True)
-        model.save_pretrained(aside, state_dict=dict(tensors))
-        processor.save_pretrained(aside)
-        shutil.rmtree(out, ignore_errors=True)
-        aside.replace(out)
-    except (OSError, SafetensorError) as error:
-        full = "No space left" in str(error)
+        yield
+        whole = True
+    except (OSError, SafetensorError, RuntimeError) as error:
+        # torch writes through a stream of its own, which gives a RuntimeError where the disk is full
+        if isinstance(error, RuntimeError) and "PytorchStreamWriter" not in str(error):
+            raise
+        full = "No space left" in str(error) or isinstance(error, RuntimeError)
         raise StorageError(
             f"checkpoint {out} could not be written: {'the disk is full' if full else error}",
-            "room for the model, and leave to write",
+            "room for the model and its state, and leave to write",
             "free some space and run again: it goes on after the last finished stage",
         ) from error
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
-    return out
+        if cleans and not whole:
+            shutil.rmtree(aside_of(out), ignore_errors=True)

@@ -7,25 +7,27 @@ from typing import Any
 import numpy as np
 import torch
 
+from residency.platform.errors import DataError
 from residency.training.pixel_cache import PixelCache, Pixels
 from residency.training.training_batch import BatchReader
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelTokens:
-    """Ids that collation needs, and the vision tower's geometry (for the dummy image)."""
+    """Ids that collation needs, and the vision tower's geometry (for the dummy image); no ``image`` id: text only."""
 
     pad: int
-    image: int
-    patch_values: int  # values of one patch
-    spatial_merge: int  # patches along an edge of one token
+    image: int | None = None
+    patch_values: int = 0  # values of one patch
+    spatial_merge: int = 0  # patches along an edge of one token
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MicroBatch:
     """N rows padded to L; T completion tokens, in row order.
 
-    ``positions_T`` index the flattened [N·L] positions whose hidden state *predicts* each completion token.
+    ``positions_T`` index the flattened [N·L] positions whose hidden state *predicts* each completion token. For a
+    text-only model there are no pixels, and no images in ``image_grid_thw``.
     """
 
     input_ids: torch.Tensor  # int64 [N, L]
@@ -38,6 +40,7 @@ class MicroBatch:
     weights_T: torch.Tensor
     advantages_T: torch.Tensor
     sampler_logprobs_T: torch.Tensor  # [T], or [0] for SFT
+    sampled_steps_T: torch.Tensor  # int64, of the oldest weights behind each token's row; −1 where nothing was sampled
     num_input_tokens: int
 
     def to(self, device: torch.device) -> "MicroBatch":
@@ -56,21 +59,31 @@ def collate(reader: BatchReader, rows: Sequence[int], pixels: PixelCache, tokens
     """Rows → one micro-batch. Without any image a row of weight zero with a dummy image is added.
 
     Under ZeRO-3 every rank must run the same modules: a rank that skipped the vision tower would leave the others
-    waiting in an all-gather. The added row also stands in where a rank has no rows at all.
+    waiting in an all-gather. The added row also stands in where a rank has no rows at all; then a text-only model gets
+    one too. Raises DataError for a row with images where the model sees none.
     """
     parts = [reader.row(row) for row in rows]
+    sees = tokens.image is not None
+    if not sees and any(part.media for part in parts):
+        raise DataError(
+            "a batch with images for a text-only model",
+            "a model that sees images, or items without them",
+            "take a multimodal model for the student, or leave these items out of the mixture",
+        )
     images = pixels.get([name for part in parts for name in part.media])
     sequences = [part.tokens for part in parts]
     spans = [(part.prompt_length, len(part.tokens)) for part in parts]
     weights = [part.weights for part in parts]
     advantages = [part.advantage for part in parts]
     logprobs = [part.logprobs for part in parts]
-    if not images:
-        images = [dummy_image(tokens)]
-        sequences.append(np.array([tokens.image, tokens.pad], np.int32))
+    sampled = [part.sampled_step for part in parts]
+    if not images and (sees or not parts):
+        images = [dummy_image(tokens)] if sees else []
+        sequences.append(np.array([tokens.image if sees else tokens.pad, tokens.pad], np.int32))
         spans.append((1, 2))
         weights.append(np.zeros(1, np.float32))
         advantages.append(0.0)
+        sampled.append(-1)
         if not parts or len(parts[0].logprobs):
             logprobs.append(np.zeros(1, np.float32))
     longest = max(len(sequence) for sequence in sequences)
@@ -88,13 +101,14 @@ def collate(reader: BatchReader, rows: Sequence[int], pixels: PixelCache, tokens
     return MicroBatch(
         input_ids=input_ids,
         attention_mask=attention_mask,
-        mm_token_type_ids=((input_ids == tokens.image) & attention_mask.bool()).int(),
-        pixel_values=torch.cat([values for values, _ in images]),
-        image_grid_thw=torch.stack([grid for _, grid in images]),
+        mm_token_type_ids=((input_ids == (tokens.image if sees else -1)) & attention_mask.bool()).int(),
+        pixel_values=torch.cat([values for values, _ in images]) if images else torch.zeros(0, 0),
+        image_grid_thw=torch.stack([grid for _, grid in images]) if images else torch.zeros(0, 3, dtype=torch.long),
         positions_T=positions_T,
         targets_T=input_ids.view(-1)[positions_T + 1],
         weights_T=torch.from_numpy(np.concatenate(weights).astype(np.float32)),
         advantages_T=torch.from_numpy(np.repeat(np.array(advantages, np.float32), counts)),
+        sampled_steps_T=torch.from_numpy(np.repeat(np.array(sampled, np.int64), counts)),
         sampler_logprobs_T=torch.from_numpy(np.concatenate(logprobs).astype(np.float32)),
         num_input_tokens=sum(len(part.tokens) for part in parts),
     )

@@ -6,8 +6,9 @@ Every rank is given the whole batch table and computes the same plan, so that no
 import gc
 import math
 import os
+import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from datetime import timedelta
@@ -18,32 +19,44 @@ import deepspeed
 import pyarrow as pa
 import torch
 from deepspeed.accelerator import get_accelerator
+from safetensors.torch import save_file
 
-from residency.platform.errors import RoleError
-from residency.platform.recipe import OptimizerConfig
+from residency.platform.errors import ModelError, RoleError
+from residency.platform.recipe import LoraConfig, OptimizerConfig
+from residency.training.adapters import ADAPTER_FOLDER, BASE_FILE, Adapter
 from residency.training.algorithms.algorithm import BatchTotals, PolicyTokens
 from residency.training.algorithms.find_algorithm import find_algorithm
 from residency.training.algorithms.kl import kl_estimate
 from residency.training.batch_stats import BatchStats, StepStats, add_stats
 from residency.training.checkpoints import (
-    checkpoint_names,
-    load_model,
+    aside_of,
     load_processor,
-    saved_parameters,
-    write_checkpoint,
+    nothing_half_written,
+    put_in_place,
+    write_folder,
 )
-from residency.training.collation import MicroBatch, ModelTokens, collate
+from residency.training.collation import MicroBatch, collate
 from residency.training.deepspeed_config import EngineSettings, deepspeed_config, parameter_groups
+from residency.training.engine_state import (
+    checked_record,
+    digest_files,
+    load_engine,
+    make_universal,
+    restore_random,
+    save_engine,
+)
+from residency.training.learner_state import LearnerState, write_record
 from residency.training.losses import LossConfig, sft_loss
 from residency.training.micro_batches import plan_micro_batches
 from residency.training.model_folder import media_token_ids
 from residency.training.pixel_cache import PixelCache
+from residency.training.policy_model import PolicyModel
 from residency.training.rank_address import RankAddress
 from residency.training.reference_model import ReferenceModel
 from residency.training.schedules import learning_rate_factor
 from residency.training.token_scorer import TokenScorer
 from residency.training.training_batch import BatchReader
-from residency.training.weight_buckets import DEFAULT_BUCKET_BYTES, plan_buckets
+from residency.training.weight_buckets import DEFAULT_BUCKET_BYTES
 
 
 def join_process_group(address: RankAddress, deadline_seconds: float) -> None:
@@ -70,10 +83,11 @@ def join_process_group(address: RankAddress, deadline_seconds: float) -> None:
 class DeepSpeedEngine:
     """A rank's model, optimizer and data path. Every public method is collective: all ranks call it alike."""
 
-    def __init__(self, model_dir: Path, settings: EngineSettings, address: RankAddress, media: pa.Table) -> None:
+    def __init__(
+        self, model_dir: Path, settings: EngineSettings, address: RankAddress, media: pa.Table, resume: bool = False
+    ) -> None:
         self.address, self.settings, self.step = address, settings, 0
         torch.set_num_threads(settings.threads)
-        torch.manual_seed(settings.seed)
         accelerator: Any = get_accelerator()
         self._device = torch.device(
             "cpu" if accelerator.device_name() == "cpu" else accelerator.device_name(address.local_rank)
@@ -81,28 +95,29 @@ class DeepSpeedEngine:
         self.processor = load_processor(model_dir, settings.trust_remote_code)
         self._pixels = PixelCache(self.processor, media)
         self._reference: ReferenceModel | None = None
-        self._build(model_dir)
+        self._build(model_dir, resume)
 
-    def _build(self, model_dir: Path) -> None:
-        settings = self.settings
-        self.model = load_model(model_dir, settings.dtype, settings.trust_remote_code)
-        if settings.activation_checkpointing:
-            self.model.gradient_checkpointing_enable()
-        config = self.model.config
-        vision = config.vision_config
-        self._tokens = ModelTokens(
-            pad=int(self.processor.tokenizer.pad_token_id),
-            image=int(config.image_token_id),
-            patch_values=3 * int(vision.temporal_patch_size) * int(vision.patch_size) ** 2,
-            spatial_merge=int(vision.spatial_merge_size),
-        )
-        self._names = checkpoint_names(self.model)
-        scorer = TokenScorer(self.model, media_token_ids(model_dir))
+    def _build(self, model_dir: Path, resume: bool) -> None:
+        settings, state = self.settings, None
+        torch.manual_seed(settings.seed)
+        if resume:
+            state = checked_record(model_dir, self.address)
+            check_fits(state, settings, model_dir)
+        universal = state is not None and state.num_ranks != self.address.num_ranks
+        if state is not None and universal:
+            make_universal(model_dir, state, self.address)
+        self._dir = model_dir
+        self._policy = PolicyModel(model_dir, settings, self.processor, restored_from=model_dir if resume else None)
+        scorer = TokenScorer(self._policy.model, media_token_ids(model_dir))
         scorer.train()
         groups = parameter_groups(scorer, settings.optimizer)
         self._peaks = [group.pop("peak") for group in groups]
-        arguments: dict[str, Any] = {"model_parameters": groups, "config": deepspeed_config(settings)}
+        arguments: dict[str, Any] = {"model_parameters": groups, "config": deepspeed_config(settings, universal)}
         self._engine: Any = deepspeed.initialize(model=scorer, dist_init_required=False, **arguments)[0]
+        if state is not None:
+            load_engine(self._engine, model_dir, universal)
+            restore_random(model_dir, self.address, settings.seed)
+            self.step = state.step
 
     def forward_backward(self, batch: pa.Table, rows: Sequence[int] | None, loss: LossConfig) -> BatchStats:
         """Add this rank's share of the batch's gradient; returns its part of the sums.
@@ -129,11 +144,12 @@ class DeepSpeedEngine:
             reader.lengths.tolist(), self.address.num_ranks, self.settings.micro_batch_tokens, rows
         )
         for micro_rows in plan[self.address.rank]:
-            yield micro_rows, collate(reader, micro_rows, self._pixels, self._tokens).to(self._device)
+            yield micro_rows, collate(reader, micro_rows, self._pixels, self._policy.tokens).to(self._device)
 
     def _micro_step(self, micro: MicroBatch, totals: BatchTotals, loss: LossConfig) -> BatchStats:
-        reference_T = self._held_reference().logprobs(micro, loss.temperature) if loss.kl_estimator else None
-        logprobs_T, entropies_T = self._engine(micro, loss.temperature)
+        sampling = loss.temperature, loss.top_k, loss.top_p
+        reference_T = self._held_reference().logprobs(micro, *sampling) if loss.kl_estimator else None
+        logprobs_T, entropies_T = self._engine(micro, *sampling)
         counted_T = micro.weights_T > 0
         stats = BatchStats(
             num_tokens=int(counted_T.sum()),
@@ -161,10 +177,14 @@ class DeepSpeedEngine:
                 kl_T = kl_estimate(old_T, reference_T, loss.kl_estimator)
                 stats = replace(stats, kl_sum=float(kl_T[counted_T].sum()))
             drift_T = (old_T - micro.sampler_logprobs_T)[counted_T]
+            fresh_T = drift_T[micro.sampled_steps_T[counted_T] == self.step].abs()
             stats = replace(
                 stats,
                 mismatch_sum=float(drift_T.abs().sum()),
                 mismatch_max=float(drift_T.abs().max()) if len(drift_T) else 0.0,
+                num_fresh_tokens=len(fresh_T),
+                fresh_mismatch_sum=float(fresh_T.sum()),
+                fresh_mismatch_max=float(fresh_T.max()) if len(fresh_T) else 0.0,
                 ratio_sum=float(drift_T.exp().sum()),
                 clipped_sum=float(result.clipped_T[counted_T].sum()),
             )
@@ -198,12 +218,12 @@ class DeepSpeedEngine:
             self._reference.close()
             self._reference = None
 
-    def reference_kl(self, batch: pa.Table, temperature: float) -> dict[str, float]:
+    def reference_kl(self, batch: pa.Table, temperature: float, top_k: int = 0, top_p: float = 1.0) -> dict[str, float]:
         """Of this rank's rows, by id: Σ (sampler − reference) logprob of the completion, k1 of the sequence (nats)."""
         reader, reference, ids = BatchReader(batch), self._held_reference(), batch.column("id").to_pylist()
         sums: dict[str, float] = {}
         for micro_rows, micro in self._micro_batches(reader, list(range(reader.num_rows))):
-            reference_T = reference.logprobs(micro, temperature)
+            reference_T = reference.logprobs(micro, temperature, top_k, top_p)
             kl_T = micro.weights_T * kl_estimate(micro.sampler_logprobs_T, reference_T, "k1")
             rows_T = micro.positions_T // micro.input_ids.shape[1]
             sums_N = kl_T.new_zeros(micro.input_ids.shape[0]).index_add(0, rows_T, kl_T).tolist()
@@ -227,53 +247,103 @@ class DeepSpeedEngine:
         )
 
     def gather_weights(self, bucket_bytes: int = DEFAULT_BUCKET_BYTES) -> Iterator[list[tuple[str, torch.Tensor]]]:
-        """The weights, bucket by bucket, under their checkpoint names; tensors are valid until the next bucket."""
-        parameters = {self._names[name]: value for name, value in saved_parameters(self.model).items()}
-        whole = [(name, _full_shape(parameter)) for name, parameter in parameters.items()]
-        for bucket in plan_buckets(whole, bucket_bytes):
-            names = [name for name, _ in bucket]
-            with self._gathered([parameters[name] for name in names]):
-                yield [(name, parameters[name].detach()) for name in names]
+        """The weights, bucket by bucket, under their checkpoint names; tensors are valid until the next bucket.
+
+        Adapters are merged on rank 0; the other ranks only help to gather.
+        """
+        for bucket in self._policy.buckets(bucket_bytes, self._gathered):
+            yield [(self._policy.names[name], self._outside(weight, adapter)) for name, weight, adapter in bucket]
+
+    def _outside(self, weight: torch.nn.Parameter, adapter: Adapter | None) -> torch.Tensor:
+        return weight.detach() if adapter is None or self.address.rank else adapter.merged()
 
     def _gathered(self, parameters: list[torch.nn.Parameter]) -> Any:
         if self.settings.zero_stage < 3:
             return nullcontext()
         return deepspeed.zero.GatheredParameters(parameters)
 
-    def save_checkpoint(self, out: Path, with_optimizer: bool = False) -> Path:
-        """Write a Hugging Face folder (rank 0) and, where wanted, DeepSpeed's own state below ``deepspeed/``."""
-        live_name = {saved: live for live, saved in self._names.items()}
-        tensors: dict[str, torch.Tensor] = {}
-        for bucket in self.gather_weights():
-            if self.address.rank == 0:
-                tensors.update((live_name[name], tensor.to("cpu", copy=True)) for name, tensor in bucket)
-        if self.address.rank == 0:
-            write_checkpoint(out, self.model, self.processor, tensors)
-        if with_optimizer:
+    def save_checkpoint(self, out: Path, incarnation: int = 0, state: Mapping[str, Any] | None = None) -> Path:
+        """Write a Hugging Face folder (rank 0) and, with ``state``, all that a resume needs; then give it its name.
+
+        ``state`` is a JSON-able mapping of the caller's own. An older folder stays until the new one is whole.
+        """
+        aside, leads = aside_of(out), self.address.rank == 0
+        with nothing_half_written(out, cleans=leads):
+            if leads:
+                shutil.rmtree(aside, ignore_errors=True)
+                aside.mkdir(parents=True)
+            self._write_weights(aside, with_base=state is not None)
+            if state is not None:
+                torch.distributed.barrier()
+                save_engine(self._engine, aside, self.address)
+                files = digest_files(aside, self.address)
+                if leads:
+                    write_record(aside, self._record(incarnation, state, files))
             torch.distributed.barrier()
-            self._engine.save_checkpoint(str(out / "deepspeed"), client_state={"step": self.step})
+            if leads:
+                put_in_place(aside, out)
         torch.distributed.barrier()
         return out
 
-    def load_checkpoint(
-        self, model_dir: Path, optimizer: OptimizerConfig | None = None, total_steps: int | None = None
-    ) -> None:
-        """Go on from a folder's weights with a fresh optimizer, in the same processes; step counts from 0 again.
+    def _write_weights(self, aside: Path, with_base: bool) -> None:
+        """Rank 0 writes the merged weights, the adapters in peft's form and, where wanted, what is under them."""
+        merged: dict[str, torch.Tensor] = {}
+        bases: dict[str, torch.Tensor] = {}
+        pairs: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+        for bucket in self._policy.buckets(DEFAULT_BUCKET_BYTES, self._gathered):
+            for name, weight, adapter in bucket if self.address.rank == 0 else ():
+                merged[name] = self._outside(weight, adapter).to("cpu", copy=True)
+                if adapter is not None:
+                    pairs[name] = (adapter.down.detach().cpu().clone(), adapter.up.detach().cpu().clone())
+                    bases[name] = weight.detach().to("cpu", copy=True)
+        if self.address.rank:
+            return
+        write_folder(aside, self._policy.model, self.processor, merged)
+        if self._policy.adapters is not None:
+            self._policy.adapters.save(aside / ADAPTER_FOLDER, pairs, str(self._dir))
+            if with_base:
+                (aside / BASE_FILE).parent.mkdir()
+                save_file(bases, aside / BASE_FILE)
 
-        The DeepSpeed engine is made anew in the live process group: its flat copies of the weights, sharded or not,
-        could otherwise keep the old ones. A reference model is let go.
+    def _record(self, incarnation: int, mapping: Mapping[str, Any], files: Mapping[str, str]) -> LearnerState:
+        lora = self.settings.lora
+        return LearnerState(
+            step=self.step,
+            incarnation=incarnation,
+            num_ranks=self.address.num_ranks,
+            zero_stage=self.settings.zero_stage,
+            dtype=self.settings.dtype,
+            lora=None if lora is None else lora.model_dump(mode="json"),
+            mapping=mapping,
+            files=files,
+        )
+
+    def load_checkpoint(
+        self,
+        model_dir: Path,
+        optimizer: OptimizerConfig | None = None,
+        total_steps: int | None = None,
+        resume: bool = False,
+        lora: LoraConfig | None = None,
+    ) -> None:
+        """Go on from a folder's weights, in the same processes: with a fresh optimizer and step 0, or as it was saved.
+
+        ``resume``: optimizer, step, schedule and random state are those of the state checkpoint. Adapters train only
+        where ``lora`` is given. The DeepSpeed engine is made anew in the live process group: its flat copies of the
+        weights, sharded or not, could otherwise keep the old ones. A reference model is let go.
         """
         self._drop_reference()
         self.settings = replace(
             self.settings,
             optimizer=optimizer or self.settings.optimizer,
             total_steps=total_steps or self.settings.total_steps,
+            lora=lora,
         )
         self._engine.destroy()
-        del self._engine, self.model
+        del self._engine, self._policy
         gc.collect()
         self.step = 0
-        self._build(model_dir)
+        self._build(model_dir, resume)
 
     def close(self) -> None:
         """Leave the process group."""
@@ -282,6 +352,17 @@ class DeepSpeedEngine:
         torch.distributed.destroy_process_group()
 
 
-def _full_shape(parameter: torch.nn.Parameter) -> torch.Tensor:
-    """A tensor without data of the parameter's whole shape (under ZeRO-3 the parameter itself is a shard)."""
-    return torch.empty(getattr(parameter, "ds_shape", parameter.shape), dtype=parameter.dtype, device="meta")
+def check_fits(state: LearnerState, settings: EngineSettings, model_dir: Path) -> None:
+    """ModelError where the optimizer's state is of another kind of training than the settings ask for."""
+    lora = None if settings.lora is None else settings.lora.model_dump(mode="json")
+    for name, saved, asked in (
+        ("learners.zero_stage", state.zero_stage, settings.zero_stage),
+        ("dtype", state.dtype, settings.dtype),
+        ("lora", state.lora, lora),
+    ):
+        if saved != asked:
+            raise ModelError(
+                f"the state in {model_dir} was saved with {name} {saved}, and {asked} is asked for",
+                "the same, for its optimizer to go on",
+                "set it back, or start from the checkpoint's weights with a fresh optimizer",
+            )

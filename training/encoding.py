@@ -9,13 +9,17 @@ import torch
 
 from residency.platform.arrow_tables import from_table
 from residency.platform.errors import DataError
-from residency.platform.records import Example
+from residency.platform.records import Example, PolicyVersion
+from residency.training.chat_content import message_content, takes_parts
+from residency.training.checkpoints import tokenizer_of
 from residency.training.pixel_cache import PixelCache
 from residency.training.student_tokenizer import TURN_END
 from residency.training.training_batch import make_batch
 
 
-def prompt_messages(messages: Sequence[Mapping[str, str]], num_images: int) -> list[dict[str, Any]]:
+def prompt_messages(
+    messages: Sequence[Mapping[str, str]], num_images: int, as_parts: bool = True
+) -> list[dict[str, Any]]:
     """A chat for the processor: the images stand before the text of the first user message."""
     chat: list[dict[str, Any]] = []
     images_left = num_images
@@ -24,7 +28,8 @@ def prompt_messages(messages: Sequence[Mapping[str, str]], num_images: int) -> l
         if message["role"] == "user":
             parts = [{"type": "image"}] * images_left
             images_left = 0
-        chat.append({"role": message["role"], "content": [*parts, {"type": "text", "text": message["content"]}]})
+        parts = [*parts, {"type": "text", "text": message["content"]}]
+        chat.append({"role": message["role"], "content": message_content(parts, as_parts)})
     if images_left:
         raise DataError(f"{num_images} images in a chat without a user message", "a user message to hold them")
     return chat
@@ -32,6 +37,8 @@ def prompt_messages(messages: Sequence[Mapping[str, str]], num_images: int) -> l
 
 def expand_images(text: str, processor: Any, grids: np.ndarray) -> str:
     """Replace each image placeholder by as many as the processor says the image takes."""
+    if not len(grids) and not hasattr(processor, "image_token"):
+        return text  # a text-only model's processor is its tokenizer
     token: str = processor.image_token
     pieces = text.split(token)
     if len(pieces) - 1 != len(grids):
@@ -63,13 +70,15 @@ def encode_examples(examples: pa.Table, processor: Any, media: pa.Table) -> pa.T
     """
     records = from_table(examples, Example)
     cache = PixelCache(processor, media)
-    tokenizer = processor.tokenizer
+    tokenizer, as_parts = tokenizer_of(processor), takes_parts(processor)
     turn_end = tokenizer.convert_tokens_to_ids(TURN_END)
+    if turn_end in (None, tokenizer.unk_token_id):  # a model with other turns than Qwen's ends them by its own token
+        turn_end = tokenizer.eos_token_id
     prompts: list[str] = []
     for record in records:
         if not record.messages or record.messages[-1]["role"] != "assistant":
             raise DataError(f"example {record.id} does not end with an assistant's message", "one to learn from")
-        chat = prompt_messages(record.messages[:-1], len(record.media))
+        chat = prompt_messages(record.messages[:-1], len(record.media), as_parts)
         text = processor.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
         prompts.append(expand_images(text, processor, cache.grids(record.media)))
     answers = [record.messages[-1]["content"] for record in records]
@@ -91,13 +100,18 @@ def encode_examples(examples: pa.Table, processor: Any, media: pa.Table) -> pa.T
     )
 
 
+def oldest_step(packed: Sequence[int]) -> int:
+    """Optimizer step of the oldest of a trace's versions; −1 where it has none."""
+    return min((PolicyVersion.unpack(version).step for version in set(packed)), default=-1)
+
+
 def encode_rollouts(traces: pa.Table, advantages: Mapping[str, float], media: Mapping[str, Sequence[str]]) -> pa.Table:
     """Sampled traces → a training batch of those that have an advantage (by trace id), in the table's order.
 
     ``media`` gives the images of each item id. Token in, token out: the engine's own prompt and completion ids.
     Raises DataError for a trace without tokens or with another number of logprobs than tokens.
     """
-    names = ("id", "item_id", "prompt_token_ids", "token_ids", "logprobs")
+    names = ("id", "item_id", "prompt_token_ids", "token_ids", "logprobs", "policy_versions")
     rows = [row for row in traces.select(list(names)).to_pylist() if row["id"] in advantages]
     for row in rows:
         if not row["token_ids"] or len(row["logprobs"]) != len(row["token_ids"]) or not row["prompt_token_ids"]:
@@ -115,6 +129,7 @@ def encode_rollouts(traces: pa.Table, advantages: Mapping[str, float], media: Ma
             "loss_weights": [[1.0] * len(row["token_ids"]) for row in rows],
             "advantage": [advantages[row["id"]] for row in rows],
             "sampler_logprobs": [row["logprobs"] for row in rows],
+            "sampled_step": [oldest_step(row["policy_versions"]) for row in rows],
             "media": [list(media[row["item_id"]]) for row in rows],
         }
     )

@@ -14,15 +14,18 @@ import torch
 class LossConfig:
     """``kind``: ``sft``, or an algorithm's name as in ``rl.algorithm``. The rest is for algorithms alone.
 
-    ``temperature`` is the one that the rollouts were sampled at (1 for SFT). ``max_tokens``: the longest completion
-    that the sampler gives (tokens). ``kl_estimator``: adds ``kl_coefficient`` × KL(policy ‖ reference) to the loss.
+    ``temperature``, ``top_k`` (0 is off) and ``top_p`` (1 is off): those that the rollouts were sampled with; not
+    for SFT. ``max_tokens``: the longest completion that the sampler gives (tokens). ``kl_estimator``: adds
+    ``kl_coefficient`` × KL(policy ‖ reference) to the loss.
     """
 
     kind: str
     clip_low: float = 0.2
     clip_high: float = 0.3
-    truncation: float = 2.0
+    truncation: float | None = 2.0
     temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
     max_tokens: int | None = None
     kl_estimator: Literal["k1", "k3"] | None = None
     kl_coefficient: float = 0.0

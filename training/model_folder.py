@@ -57,7 +57,7 @@ def check_model_folder(model_dir: Path, trust_remote_code: bool = False) -> None
             "the tokenizer's files beside the weights",
             "copy them from the model's source, or save the processor into the folder with save_pretrained",
         )
-    if not has(*PROCESSOR_FILES):
+    if is_multimodal(model_dir) and not has(*PROCESSOR_FILES):
         raise ModelError(
             f"{model_dir} has no {' or '.join(PROCESSOR_FILES)}",
             "a multimodal model's processor beside the weights",
@@ -84,3 +84,10 @@ def media_token_ids(model_dir: Path) -> tuple[int, ...]:
     config = _read_json(model_dir / "config.json")
     ids = {value for key, value in config.items() if MEDIA_TOKEN_KEY.match(key) and isinstance(value, int)}
     return tuple(sorted(ids))
+
+
+def is_multimodal(model_dir: Path) -> bool:
+    """Whether the model sees images: its configuration then has a vision tower's. Such a folder needs a processor."""
+    if not (model_dir / "config.json").is_file():
+        raise ModelError(f"{model_dir} has no config.json", "a Hugging Face folder")
+    return "vision_config" in _read_json(model_dir / "config.json")

@@ -20,7 +20,7 @@ class PixelCache:
     """Least-recently-used cache over a media table (columns ``hash`` and ``png``)."""
 
     def __init__(self, processor: Any, media: pa.Table, max_bytes: int = DEFAULT_CACHE_BYTES) -> None:
-        self._image_processor = processor.image_processor
+        self._image_processor = getattr(processor, "image_processor", None)  # a text-only model has none
         self._png = media.column("png")
         self._row_of = {name: row for row, name in enumerate(media.column("hash").to_pylist())}
         self._pixels: OrderedDict[str, Pixels] = OrderedDict()
@@ -37,6 +37,12 @@ class PixelCache:
         return Image.open(io.BytesIO(self._png[row].as_py())).convert("RGB")
 
     def _process(self, names: Sequence[str]) -> dict[str, Pixels]:
+        if self._image_processor is None:
+            raise DataError(
+                f"image {names[0][:12]}… for a text-only model",
+                "a model that sees images, or items without them",
+                "take a multimodal model for the student, or leave these items out",
+            )
         features = self._image_processor(images=[self._open(name) for name in names], return_tensors="pt")
         grids: torch.Tensor = features["image_grid_thw"]
         values: torch.Tensor = features["pixel_values"]

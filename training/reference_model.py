@@ -15,9 +15,10 @@ from residency.training.token_scorer import TokenScorer
 
 
 class ReferenceModel:
-    """Scores as the policy does, under the same bans and temperature. Under ZeRO-3 sharded over the ranks, else whole.
+    """Scores as the policy does, under the same bans, temperature, top-k and top-p.
 
-    Sharded, every call is collective: the ranks run the same number of micro-batches.
+    Under ZeRO-3 it is sharded over the ranks, else whole on each. Sharded, every call is collective: the ranks run
+    the same number of micro-batches.
     """
 
     def __init__(self, model_dir: Path, settings: EngineSettings, device: torch.device) -> None:
@@ -32,9 +33,9 @@ class ReferenceModel:
         self._scorer: Any = scorer.to(device) if self._engine is None else self._engine
 
     @torch.no_grad()
-    def logprobs(self, micro: MicroBatch, temperature: float) -> torch.Tensor:
+    def logprobs(self, micro: MicroBatch, temperature: float, top_k: int = 0, top_p: float = 1.0) -> torch.Tensor:
         """Logprob of each completion token [T]."""
-        return self._scorer(micro, temperature)[0]
+        return self._scorer(micro, temperature, top_k, top_p)[0]
 
     def close(self) -> None:
         """Give its memory back."""

@@ -20,16 +20,20 @@ class TokenScorer(torch.nn.Module):
         self.model = model
         self.register_buffer("banned", torch.tensor(banned, dtype=torch.long), persistent=False)
 
-    def forward(self, batch: MicroBatch, temperature: float) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(
+        self, batch: MicroBatch, temperature: float, top_k: int = 0, top_p: float = 1.0
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Logprobs [T] and entropies [T]."""
+        seen: dict[str, torch.Tensor] = {}
+        if len(batch.image_grid_thw):  # else the model is a text-only one: a dummy image stands in everywhere else
+            seen = {
+                "mm_token_type_ids": batch.mm_token_type_ids,
+                "pixel_values": batch.pixel_values,
+                "image_grid_thw": batch.image_grid_thw,
+            }
         outputs = self.model.base_model(
-            input_ids=batch.input_ids,
-            attention_mask=batch.attention_mask,
-            mm_token_type_ids=batch.mm_token_type_ids,
-            pixel_values=batch.pixel_values,
-            image_grid_thw=batch.image_grid_thw,
-            use_cache=False,
+            input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False, **seen
         )
         hidden_T = outputs.last_hidden_state.flatten(0, 1).index_select(0, batch.positions_T)
         logits_TV = self.model.get_output_embeddings()(hidden_T)
-        return token_logprobs(logits_TV, batch.targets_T, temperature, self.get_buffer("banned"))
+        return token_logprobs(logits_TV, batch.targets_T, temperature, self.get_buffer("banned"), top_k, top_p)

@@ -17,6 +17,7 @@ BATCH_SCHEMA = pa.schema(
         ("loss_weights", pa.list_(pa.float32())),  # one per completion token
         ("advantage", pa.float32()),  # 0 for SFT
         ("sampler_logprobs", pa.list_(pa.float32())),  # one per completion token; empty for SFT
+        ("sampled_step", pa.int32()),  # optimizer step of the oldest weights that sampled a token of it; −1 for SFT
         ("media", pa.list_(pa.string())),  # hashes, in the order of their placeholders
     ]
 )
@@ -33,6 +34,7 @@ class BatchRow:
     prompt_length: int
     weights: np.ndarray
     advantage: float
+    sampled_step: int
     logprobs: np.ndarray
     media: tuple[str, ...]
 
@@ -51,6 +53,7 @@ class BatchReader:
         self._logprobs, self._logprob_offsets = _flatten(table, "sampler_logprobs")
         self._prompt_lengths = table.column("prompt_length").to_numpy()
         self._advantages = table.column("advantage").to_numpy()
+        self._sampled_steps = table.column("sampled_step").to_numpy()
         self._media = table.column("media")
         self.lengths = np.diff(self._token_offsets)
         self._check()
@@ -75,6 +78,7 @@ class BatchReader:
             prompt_length=int(self._prompt_lengths[index]),
             weights=self._weights[self._weight_offsets[index] : self._weight_offsets[index + 1]],
             advantage=float(self._advantages[index]),
+            sampled_step=int(self._sampled_steps[index]),
             logprobs=self._logprobs[self._logprob_offsets[index] : self._logprob_offsets[index + 1]],
             media=tuple(self._media[index].as_py()),
         )
@@ -93,5 +97,6 @@ def _flatten(table: pa.Table, name: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def make_batch(columns: Mapping[str, Sequence[Any]]) -> pa.Table:
-    """A batch table from columns in the schema's names."""
-    return pa.table({name: pa.array(columns[name], BATCH_SCHEMA.field(name).type) for name in BATCH_SCHEMA.names})
+    """A batch table from columns in the schema's names; without ``sampled_step`` nothing of it was sampled."""
+    whole = {"sampled_step": [-1] * len(columns["id"]), **columns}
+    return pa.table({name: pa.array(whole[name], BATCH_SCHEMA.field(name).type) for name in BATCH_SCHEMA.names})

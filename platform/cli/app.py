@@ -5,11 +5,15 @@ import sys
 import typer
 from rich.markup import escape
 
+from residency.platform.cli.ablate_command import ablate_command
 from residency.platform.cli.check_command import check_command
 from residency.platform.cli.compare_command import compare_command
 from residency.platform.cli.demo_command import demo_command
+from residency.platform.cli.export_command import export_command
 from residency.platform.cli.import_command import import_command
+from residency.platform.cli.replay_command import replay_command
 from residency.platform.cli.retry_command import retry_command
+from residency.platform.cli.review_command import review_app
 from residency.platform.cli.run_command import (
     evaluate_command,
     rl_command,
@@ -19,6 +23,7 @@ from residency.platform.cli.run_command import (
 )
 from residency.platform.cli.screen import console
 from residency.platform.cli.serve_command import serve_command
+from residency.platform.cli.trace_command import trace_command
 from residency.platform.cli.verify_command import verify_command
 from residency.platform.cluster import prepare_environment
 from residency.platform.errors import ResidencyError
@@ -33,13 +38,18 @@ app.command("demo")(demo_command)
 app.command("run")(run_command)
 app.command("check")(check_command)
 app.command("import")(import_command)
+app.command("export")(export_command)
 app.command("verify")(verify_command)
 app.command("synthesize")(synthesize_command)
 app.command("sft")(sft_command)
 app.command("rl")(rl_command)
 app.command("evaluate")(evaluate_command)
 app.command("compare")(compare_command)
+app.command("replay")(replay_command)
 app.command("retry")(retry_command)
+app.command("trace")(trace_command)
+app.add_typer(review_app, name="review")
+app.command("ablate")(ablate_command)
 app.command("serve")(serve_command)
 
 

@@ -10,15 +10,15 @@ import pyarrow as pa
 
 from residency.actors.engine_config import EngineConfig
 from residency.actors.generator import start_generator
-from residency.actors.joining import join_generator, send_weights
 from residency.actors.learner_group import LearnerGroup
-from residency.actors.publisher import start_publisher
 from residency.actors.synthesizer import start_synthesizer
 from residency.actors.verifier import start_verifier
 from residency.platform.arrow_tables import read_parquet, to_table
 from residency.platform.cli.boards import Board, read_boards
 from residency.platform.cli.role_pools import RolePools
 from residency.platform.cli.screen import Screen
+from residency.platform.cli.weights_control import WeightsControl
+from residency.platform.clock import RealClock
 from residency.platform.cluster import name_of, put, wait_for
 from residency.platform.dataset_folder import Dataset, read_dataset
 from residency.platform.journal.journal import Journal
@@ -28,10 +28,13 @@ from residency.platform.placement import running_errors
 from residency.platform.pool.member import Member
 from residency.platform.pool.pool import Pool
 from residency.platform.profiles import GeneratorConfig, Profile
-from residency.platform.recipe import OptimizerConfig, Recipe
-from residency.platform.records import Example, Item, PolicyVersion, short_hash
+from residency.platform.recipe import LoraConfig, OptimizerConfig, Recipe
+from residency.platform.records import Example, Item, PolicyVersion
 from residency.platform.run_folder import RunFolder
 from residency.platform.work_queue import WorkQueue
+from residency.training.idle_meter import IdleMeter
+from residency.training.learner_state import has_state
+from residency.training.mismatch.meter import budget
 
 LEARNERS = ("rl", "rl_permuted")  # whose steps are journalled
 
@@ -50,12 +53,20 @@ class Crew:
         self.deadline = profile.deadline_seconds
         self.incarnation = newest_incarnation(journal)
         self._blanks: dict[str, str] = {}
-        self.weights_digest = ""  # of what is on the generators
         self._pools = RolePools(profile, self.event)
         self._learners: LearnerGroup | None = None
+        self.idle = IdleMeter(RealClock())
         self._media_ref: Any = None
-        self._wanted = PolicyVersion(incarnation=0, step=0)  # what the generators are to serve
-        self._on_disk = ("base", self._wanted)  # the last of it that is a checkpoint
+        self.weights = WeightsControl(
+            self._pools,
+            profile,
+            generators=self.generators,
+            learners=lambda: self.learners,
+            checkpoint=self.checkpoint,
+            new_incarnation=self.next_incarnation,
+            event=self.event,
+            budget=budget(recipe.rl.max_mismatch, profile.dtype),
+        )
 
     async def __aenter__(self) -> Self:
         """Raises RecipeError with the numbers where this cluster could never seat the profile's roles."""
@@ -72,6 +83,7 @@ class Crew:
 
     async def __aexit__(self, *_: object) -> None:
         """Ends engines and learners in order, so that they leave no processes."""
+        self.weights.close()
         if self._learners is not None:
             await self._learners.close()
         await self._pools.close()
@@ -156,14 +168,14 @@ class Crew:
             await wait_for(member.handle.health.remote(), member.name, "starting", self.deadline)
             await wait_for(member.handle.load_media.remote(media), member.name, "taking the media", self.deadline)
             if role == "policy":
-                await self._catch_up(member)
+                await self.weights.catch_up(member)
 
         known = name in self._pools
         pool = await self._pools.get(
             name,
             placement,
             lambda: start_generator(model_dir, config, placement=placement, label=model_dir.name, role=role),
-            requests_per_worker=1,
+            requests_per_worker=self._calls_per_engine(placement) if role == "policy" else 1,
             prepare=prepare,
         )
         if not known:
@@ -171,6 +183,11 @@ class Crew:
                 await pool.ready()
                 steps.advance(placement.actors)
         return pool
+
+    def _calls_per_engine(self, placement: GeneratorConfig) -> int:
+        """One, which fills the engine; where RL asks group by group, as many as fill it, and as many waiting in it."""
+        rl = self.recipe.rl
+        return 2 * -(-placement.max_sequences // rl.group_size) if rl.group_by_group else 1
 
     def engine_config(self, placement: GeneratorConfig) -> EngineConfig:
         student = self.recipe.student
@@ -186,65 +203,23 @@ class Crew:
 
     # weights ------------------------------------------------------------------------------------------------------
 
-    async def publisher(self) -> Any:
-        """Handle of the one publisher; another takes its place where it died, and knows nothing yet."""
-        pool = await self._pools.get(
-            "publisher",
-            self.profile.publisher,
-            lambda: start_publisher(cpus=self.profile.publisher.cpus),
-            requests_per_worker=1,
-            closes=False,
-        )
-        await pool.ready()
-        return pool.members[0].handle
+    def next_incarnation(self) -> int:
+        """Weights are loaded from a checkpoint once more."""
+        self.incarnation += 1
+        return self.incarnation
+
+    @property
+    def weights_digest(self) -> str:
+        """Of the weights that are on the generators."""
+        return self.weights.digest
 
     async def put_on_generators(self, name: str) -> None:
-        """A checkpoint of the run goes to every engine, by way of the publisher."""
-        await self.generators()
-        self.incarnation += 1
-        version = PolicyVersion(incarnation=self.incarnation, step=0)
-        published = (await self.publisher()).publish_folder.remote(str(self.checkpoint(name)), version, name)
-        manifest, buckets = await wait_for(published, "the publisher", f"publishing {name}", self.deadline)
-        self._on_disk = (name, version)
-        await self._update(manifest, buckets)
+        """A checkpoint of the run goes to every engine."""
+        await self.weights.put_on_generators(name)
 
     async def publish_learners(self, label: str) -> None:
-        """The learners' weights go to every engine; digests and version are proven by each engine's echo."""
-        await self._update(*await self.learners.publish_weights(await self.publisher(), label))
-
-    async def _update(self, manifest: Any, buckets: Sequence[Any]) -> None:
-        """To all engines at once. One that fails is replaced, and its successor catches up before it works."""
-        self._wanted = manifest.version
-        self.weights_digest = short_hash(*(bucket.digest for bucket in manifest.buckets))
-
-        async def take(member: Member) -> Any:
-            return await send_weights(member.handle, member.name, manifest, buckets, self.deadline)
-
-        echoes = await (await self.generators()).each(take, what=f"taking weights {manifest.label}")
-        for name, echo in echoes.items():
-            self.run.event(
-                "weights_updated", generator=name, label=manifest.label, version=str(manifest.version),
-                references=[name_of(bucket) for bucket in buckets], digests=list(echo.digests),
-                bytes=manifest.num_bytes, seconds=dict(echo.seconds),
-            )  # fmt: skip
-        retained = (await self.publisher()).retain.remote([manifest.version])
-        await wait_for(retained, "the publisher", "letting go of old weights", self.deadline)
-
-    async def _catch_up(self, member: Member) -> None:
-        """A joiner gets the newest weights; where the publisher lost them, the checkpoint's, then the learners'."""
-        name, version = self._on_disk
-        has = await join_generator(
-            member.handle,
-            member.name,
-            await self.publisher(),
-            self.checkpoint(name),
-            version,
-            self.event,
-            self.deadline,
-        )
-        if has != self._wanted:
-            manifest, buckets = await self.learners.publish_weights(await self.publisher(), str(self._wanted))
-            await send_weights(member.handle, member.name, manifest, buckets, self.deadline)
+        """The learners' weights go to every engine."""
+        await self.weights.publish_learners(label)
 
     # the other roles ----------------------------------------------------------------------------------------------
 
@@ -257,9 +232,12 @@ class Crew:
             requests_per_worker=2,
         )
         table, reward = self.items_table(items), self.recipe.rl.reward
-        return await pool.call(
-            lambda member: member.handle.judge.remote(traces_ref, table, reward), what="judging", num_bytes=table.nbytes
-        )
+
+        async def judge(member: Member) -> pa.Table:
+            with self.idle.busy("verifier", member.name):
+                return await member.handle.judge.remote(traces_ref, table, reward)
+
+        return await pool.call(judge, what="judging", num_bytes=table.nbytes)
 
     async def synthesizer_call(self, verb: str, *args: Any) -> Any:
         """The result of one of the synthesizer's verbs."""
@@ -312,33 +290,79 @@ class Crew:
         assert self._learners is not None, "load_learners comes first"
         return self._learners
 
-    async def load_learners(self, name: str, optimizer: OptimizerConfig, total_steps: int) -> None:
-        """The learner group stands on a checkpoint of the run, with a new optimizer; its incarnation is a new one."""
-        self.incarnation += 1
+    async def load_learners(
+        self,
+        name: str,
+        optimizer: OptimizerConfig,
+        total_steps: int,
+        *,
+        lora: LoraConfig | None = None,
+        resume: bool = False,
+    ) -> None:
+        """The learner group stands on a checkpoint of the run; its incarnation is a new one.
+
+        The optimizer is a new one, or with ``resume`` the checkpoint's own, with its step and random state.
+        """
         if self._learners is None:
-            with self.screen.steps("starting the learner group", self.profile.learners.actors, "ranks") as steps:
-                self._learners = await LearnerGroup.start(
-                    self.checkpoint(name),
-                    self.profile.learners,
-                    self.profile.dtype,
-                    optimizer,
-                    total_steps,
-                    await self.media(),
-                    self.seed,
-                    self.deadline,
-                    incarnation=self.incarnation,
-                    trust_remote_code=self.recipe.student.trust_remote_code,
-                    events=self.event,
-                )
-                steps.advance(self.profile.learners.actors)
-            self.run.event("role_started", role="learner", ranks=self.profile.learners.actors)
+            await self._start_learners(self.checkpoint(name), optimizer, total_steps, lora, resume)
         else:
+            self.incarnation += 1
             await self._learners.load_checkpoint(
-                self.checkpoint(name), optimizer, total_steps, incarnation=self.incarnation
+                self.checkpoint(name),
+                optimizer,
+                total_steps,
+                incarnation=self.incarnation,
+                resume=resume,
+                lora=lora,
             )
 
-    async def save_learners(self, name: str) -> None:
-        await self.learners.save_checkpoint(self.checkpoint(name))
+    async def restart_learners(
+        self,
+        folder: Path,
+        optimizer: OptimizerConfig,
+        total_steps: int,
+        cause: str,
+        *,
+        lora: LoraConfig | None = None,
+    ) -> PolicyVersion:
+        """In place of a group that is lost, a new one goes on from a checkpoint, as a new incarnation.
+
+        From a checkpoint without state (the stage's first) it begins with a fresh optimizer.
+        """
+        lost, self._learners = self._learners, None
+        if lost is not None:
+            await lost.close()
+        await self._start_learners(folder, optimizer, total_steps, lora, has_state(folder))
+        version = await self.learners.policy_version()
+        self.event("learner_restarted", role="learner", cause=cause, step=version.step, incarnation=version.incarnation)
+        return version
+
+    async def _start_learners(
+        self, folder: Path, optimizer: OptimizerConfig, total_steps: int, lora: LoraConfig | None, resume: bool
+    ) -> None:
+        self.incarnation += 1
+        with self.screen.steps("starting the learner group", self.profile.learners.actors, "ranks") as steps:
+            self._learners = await LearnerGroup.start(
+                folder,
+                self.profile.learners,
+                self.profile.dtype,
+                optimizer,
+                total_steps,
+                await self.media(),
+                self.seed,
+                self.deadline,
+                incarnation=self.incarnation,
+                trust_remote_code=self.recipe.student.trust_remote_code,
+                events=self.event,
+                resume=resume,
+                lora=lora,
+            )
+            steps.advance(self.profile.learners.actors)
+        self.run.event("role_started", role="learner", ranks=self.profile.learners.actors)
+
+    async def save_learners(self, name: str, state: Mapping[str, Any] | None = None) -> None:
+        """The weights as a checkpoint of the run; with ``state`` (the caller's position) all that a resume needs."""
+        await self.learners.save_checkpoint(self.checkpoint(name), state)
 
 
 def newest_incarnation(journal: Journal) -> int:

@@ -66,6 +66,12 @@ class Screen:
                     f"{details.get('board')}, {details.get('sitting')}: {details.get('refused')} of {details.get('of')}"
                     f" questions were refused and count as errors, not as wrong: {cause}"
                 )
+            case "learner_restarted":
+                line = f"the learner group was lost and starts again from step {details.get('step')}: {cause}"
+            case "checkpoint_damaged":
+                line = f"checkpoint {details.get('checkpoint')} is damaged and passed over: {cause}"
+            case "generator_dropped":
+                line = f"{who} was dropped in a weight update ({details.get('phase')}): {cause}"
             case "placement_waiting":
                 line = f"{who} waits for a place: wants {details.get('wants')}, {details.get('has')}"
             case _:

@@ -54,24 +54,36 @@ RL_PLANS = (
         metrics=(("reward_mean", "", ""),),
     ),
     Plan(
-        title="Accuracy and format in RL",
-        note="share of a step's rollouts: right, and in the wanted form",
+        title="pass@1, pass@G and format in RL",
+        note="shares of a step's rollouts that are right and in the wanted form, and of its prompts with one right",
         roles=("rl",),
-        metrics=(("accuracy", "accuracy", "c-rl"), ("format_valid", "valid format", "c-format")),
+        metrics=(
+            ("pass_at_1", "pass@1", "c-rl"),
+            ("pass_at_g", "pass@G", "c-continued"),
+            ("format_valid", "valid format", "c-format"),
+        ),
         high=1.0,
     ),
     Plan(
         title="Groups without variance",
-        note="prompts whose rollouts all earned the same: counted and left out",
+        note="share of prompts whose rollouts all earned the same: they teach nothing",
         roles=RL_ROLES,
-        metrics=(("zero_variance_groups", "", ""),),
+        metrics=(("zero_variance_fraction", "", ""),),
         low=0.0,
+        high=1.0,
     ),
     Plan(
         title="Response length",
         note="mean tokens of a rollout",
         roles=RL_ROLES,
-        metrics=(("response_length", "", ""),),
+        metrics=(("response_length_mean", "", ""),),
+        low=0.0,
+    ),
+    Plan(
+        title="Entropy",
+        note="mean over the tokens trained on, nats",
+        roles=RL_ROLES,
+        metrics=(("entropy", "", ""),),
         low=0.0,
     ),
     Plan(
@@ -80,6 +92,25 @@ RL_PLANS = (
         roles=RL_ROLES,
         metrics=(("mismatch_mean", "", ""),),
         low=0.0,
+    ),
+    Plan(
+        title="Staleness",
+        note="optimizer steps between a token's weights and the step that trained on it",
+        roles=("rl",),
+        metrics=(("staleness_mean", "mean", "c-rl"), ("staleness_max", "most", "c-format")),
+        low=0.0,
+    ),
+    Plan(
+        title="Idle share",
+        note="part of a step's time in which the role had nothing to do",
+        roles=("rl",),
+        metrics=(
+            ("idle_fraction_generator", "generators", "c-rl"),
+            ("idle_fraction_learner", "learner", "c-sft"),
+            ("idle_fraction_verifier", "verifiers", "c-format"),
+        ),
+        low=0.0,
+        high=1.0,
     ),
 )
 SFT_PLANS = (

@@ -123,6 +123,17 @@ def count_tables(synthesis: Mapping[str, Any]) -> list[tuple[str, list[tuple[str
     return tables
 
 
+def reflection_table(synthesis: Mapping[str, Any]) -> Row:
+    """Yield of reflection: a row a strategy with candidates, kept and refused by reason; empty where there was none."""
+    found: Mapping[str, Mapping[str, int]] = synthesis.get("reflection", {})
+    fixed = ("candidates", "kept")
+    reasons = sorted({name for row in found.values() for name in row if name not in fixed})
+    rows = [(label(name), [row.get(key, 0) for key in (*fixed, *reasons)]) for name, row in found.items()]
+    return (
+        {"columns": [*fixed, *(reason.removeprefix("refused: ") for reason in reasons)], "rows": rows} if rows else {}
+    )
+
+
 def label(key: object) -> str:
     return str(key).replace("_", " ")
 

@@ -208,12 +208,12 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     for step in range(30):
         noise = float(np.random.default_rng(step).normal(0, 0.02))
-        reward = {"reward_mean": 0.6 + 0.008 * step + noise, "accuracy": 0.56 + 0.008 * step + noise}
+        reward = {"reward_mean": 0.6 + 0.008 * step + noise, "pass_at_1": 0.56 + 0.008 * step + noise}
         rest = {
             "format_valid": 0.97,
-            "zero_variance_groups": 9.0 + step / 4,
+            "zero_variance_fraction": 0.3 + step / 100,
             "mismatch_mean": 3e-7,
-            "response_length": 22,
+            "response_length_mean": 22,
         }
         folder.metric("rl", step, reward | rest)
         folder.metric("sft", step, {"loss": 2.0 / (1 + step), **({"tune_accuracy": 0.5} if step % 10 == 0 else {})})

@@ -244,12 +244,12 @@ def test_zero2_trains_publishes_saves_and_goes_back(tiny_student_dir: Path, tmp_
                 for spec, ref in zip(manifest.buckets, refs, strict=True)
                 for tensor in unpack_bucket(spec, ray.get(ref, timeout=60), "test")
             ]
-            saved = await group.save_checkpoint(tmp_path / "sft", with_optimizer=True)
+            saved = await group.save_checkpoint(tmp_path / "sft", {"position": 20})
             on_disk = dict(folder_tensors(saved))
             assert set(dict(published)) == set(on_disk) == set(dict(folder_tensors(tiny_student_dir)))
             assert all(torch.equal(tensor, on_disk[name]) for name, tensor in published), "bitwise"
             assert [path.name for path in tmp_path.iterdir()] == ["sft"]
-            assert any((saved / "deepspeed").iterdir())
+            assert any((saved / "state").iterdir())
 
             # A plain transformers model of that folder scores the batch as the live learner does.
             live = await group.forward_backward(batch_ref, None, SFT)

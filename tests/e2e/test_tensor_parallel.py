@@ -71,7 +71,7 @@ def test_two_ranks_say_what_one_rank_says_also_after_an_update(rig: Any, pair: A
         for engine in (rig, pair):
             echo = engine.update(manifest, refs)
             assert (echo.version, echo.digests) == (manifest.version, tuple(b.digest for b in manifest.buckets))
-            assert set(echo.seconds) == {"drain", "pull", "verify", "load", "reset"}
+            assert set(echo.seconds) == {"drain", "pull", "verify", "load", "reset", "canary"}
         (one_tokens, one_logprobs), (two_tokens, two_logprobs) = greedy(rig), greedy(pair)
         assert one_tokens == two_tokens
         assert np.abs(one_logprobs - two_logprobs).max() <= TOLERANCE

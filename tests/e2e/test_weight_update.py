@@ -15,6 +15,8 @@ from ray.experimental import get_object_locations
 
 from residency.platform.errors import WeightUpdateError
 from residency.platform.records import PolicyVersion
+from residency.training.canary import canary_png
+from residency.training.update_phases import IN_ENGINE, LatePhaseError
 
 SAMPLED = ("token_ids", "logprobs", "text")
 
@@ -37,7 +39,7 @@ def test_weights_go_there_and_back(rig: Any, ray_cluster: Any, trainer_logprobs:
     echo = rig.update(other, other_refs)
     assert (echo.version, echo.label) == (other.version, "other")
     assert echo.digests == tuple(bucket.digest for bucket in other.buckets)
-    assert set(echo.seconds) == {"drain", "pull", "verify", "load", "reset"}
+    assert set(echo.seconds) == set(IN_ENGINE)
     assert rig.answer(rig.generator.policy_version.remote()) == PolicyVersion(incarnation=0, step=2)
     changed = sample(rig)
     assert all(trace["model"] == "other" and set(trace["policy_versions"]) == {2} for trace in changed)
@@ -52,6 +54,38 @@ def test_weights_go_there_and_back(rig: Any, ray_cluster: Any, trainer_logprobs:
 
     rig.update(base, base_refs)
     assert told(sample(rig)) == told(before), "and back, bit for bit"
+
+
+def test_the_canary_answers_for_the_weights_that_were_sent(
+    rig: Any, trainer_logprobs: Callable[..., list[float]]
+) -> None:
+    """A transformers forward of each folder gives the canary's logprobs; the other folder's would be far off."""
+    readings = {}
+    for step, label in ((30, "base"), (31, "other")):
+        reading = rig.update(*rig.publish(label, step)).canary
+        assert reading.version == PolicyVersion(incarnation=0, step=step)
+        assert len(reading.media) == 1
+        assert len(reading.token_ids) == len(reading.logprobs) >= 1
+        readings[label] = reading
+    for label, reading in readings.items():
+        trace = {"prompt_token_ids": reading.prompt_token_ids, "token_ids": reading.token_ids}
+        theirs = trainer_logprobs(rig.folders[label], trace, canary_png(), 1.0)
+        assert np.abs(np.subtract(reading.logprobs, theirs)).mean() <= 1e-5
+        stale = trainer_logprobs(rig.folders["other" if label == "base" else "base"], trace, canary_png(), 1.0)
+        assert np.abs(np.subtract(reading.logprobs, stale)).mean() > 1e-2
+
+
+def test_a_late_phase_is_named_and_the_old_weights_serve_on(rig: Any) -> None:
+    before = sample(rig)
+    manifest, refs = rig.publish("other", 32)
+    running = rig.start(rig.requests(8, 4), max_new_tokens=60)
+    rig.wait_until_running(running)
+    deadlines = dict.fromkeys(IN_ENGINE, 60.0) | {"drain": 0.05}
+    with pytest.raises(LatePhaseError, match="its engine in drain") as late:
+        rig.answer(rig.generator.update_weights.remote(manifest, refs, deadlines=deadlines))
+    assert late.value.cause.phase == "drain"  # pyright: ignore[reportAttributeAccessIssue] (Ray wraps it)
+    assert rig.answer(running).num_rows == 32
+    assert told(sample(rig)) == told(before), "nobody waits for it any more"
 
 
 def test_a_flipped_byte_is_refused_and_the_old_weights_serve_on(rig: Any) -> None:

@@ -25,7 +25,8 @@ from residency.actors.rank_buckets import pull_buckets
 from residency.platform.errors import RoleError, WeightUpdateError
 from residency.platform.records import PolicyVersion
 from residency.training.folder_tensors import folder_tensors
-from residency.training.weight_buckets import WeightsManifest, digest, pack_bucket, unpack_bucket
+from residency.training.update_phases import LatePhaseError
+from residency.training.weight_buckets import Staging, WeightsManifest, digest, staged, unpack_bucket
 from residency.training.weights_echo import WeightsEcho
 
 DEADLINE_SECONDS = 60
@@ -39,18 +40,16 @@ class Packer:
     def __init__(self, rank: int = 0) -> None:
         self._rank = rank
 
-    def publish_weights(self, label: str) -> Iterator[np.ndarray | WeightsManifest]:
-        step = int(label.removeprefix("rl@"))
+    def publish_weights(self, label: str) -> Iterator[Any]:
+        step = int(label.removeprefix("rl@").removesuffix("-late"))
         if step < 0:
             raise WeightUpdateError(f"rank {self._rank} has no weights of step {step}")
         if self._rank:
+            if label.endswith("-late"):
+                time.sleep(DEADLINE_SECONDS)
             return
-        specs, staging = [], np.zeros(SHAPE[0] * SHAPE[1] * 4, np.uint8)
-        for name, value in (("first", step), ("second", -step)):
-            spec, buffer = pack_bucket([(name, torch.full(SHAPE, float(value)))], staging)
-            specs.append(spec)
-            yield buffer
-        yield WeightsManifest(version=PolicyVersion(incarnation=0, step=step), label=label, buckets=tuple(specs))
+        buckets = [[(name, torch.full(SHAPE, float(value)))] for name, value in (("first", step), ("second", -step))]
+        yield from staged(buckets, Staging(), PolicyVersion(incarnation=0, step=step))
 
 
 def start_ranks(cluster: Any) -> list[Any]:
@@ -101,6 +100,19 @@ def test_a_failing_rank_is_named_and_the_old_version_stays(ray_cluster: Any) -> 
     with pytest.raises(RayActorError):
         ray.get(publisher.collect.remote(ranks, "rl@2", 30), timeout=DEADLINE_SECONDS)
     assert ray.get(publisher.versions.remote()) == [PolicyVersion(incarnation=0, step=1)]
+
+
+def test_a_rank_that_is_late_is_named_with_its_phase(ray_cluster: Any) -> None:
+    publisher, ranks = start_publisher(**ray_cluster.on(ray_cluster.left)), start_ranks(ray_cluster)
+    manifest, _ = ray.get(publisher.collect.remote(ranks, "rl@1", 60), timeout=DEADLINE_SECONDS)
+    assert manifest.seconds.keys() == {"gather", "put"}
+    assert all(seconds > 0 for seconds in manifest.seconds.values())
+    with pytest.raises(LatePhaseError, match=r"learner rank 1 in gather, .* 2 buckets in the store") as late:
+        ray.get(publisher.collect.remote(ranks, "rl@2-late", 8), timeout=DEADLINE_SECONDS)
+    assert late.value.cause.phase == "gather"  # pyright: ignore[reportAttributeAccessIssue] (Ray wraps it)
+    assert ray.get(publisher.versions.remote()) == [PolicyVersion(incarnation=0, step=1)]
+    for rank in ranks:
+        ray.kill(rank)
 
 
 def test_a_published_folder_arrives_bit_for_bit_in_small_buckets(ray_cluster: Any, tiny_student_dir: Path) -> None:

@@ -69,7 +69,9 @@ def test_tables_in_tables_out(ray_cluster: Any) -> None:
         synthesized, outcomes = actor.synthesize.options(num_returns=2).remote(
             item_table, ray.put(to_table(traces, Trace)), ray.put(to_table(verdicts, Verdict)), SynthesisConfig(), 96, 0
         )
-        mixture, report = actor.mix.options(num_returns=2).remote(MixtureConfig(), 0, rationales, direct, synthesized)
+        mixture, report = actor.mix.options(num_returns=2).remote(
+            MixtureConfig(), 0, None, rationales, direct, synthesized
+        )
         table, counts, told, health = ray.get(
             [mixture, outcomes, report, actor.health.remote()], timeout=DEADLINE_SECONDS
         )

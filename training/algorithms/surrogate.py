@@ -24,13 +24,17 @@ def clipped_surrogate(
 
     ``log_ratio``: the policy's logprob minus its own before this step's update; the clip bounds how far the update
     goes. ``log_importance``: that earlier one minus the sampler's. min(exp(log_importance), truncation) corrects for
-    what the engine sampled by other weights or kernels (truncated importance sampling), and carries no gradient.
+    what the engine sampled by other weights or kernels (truncated importance sampling), and carries no gradient;
+    without a truncation the weight is 1: no correction.
     """
     ratio = torch.exp(log_ratio)
     clipped_ratio = ratio.clamp(1 - config.clip_low, 1 + config.clip_high)
     plain, bounded = ratio * advantages, clipped_ratio * advantages
+    least, clipped = torch.minimum(plain, bounded), (bounded < plain).detach()
+    if config.truncation is None:
+        return SurrogateTerms(loss=-least, clipped=clipped)
     importance = torch.exp(log_importance).clamp(max=config.truncation).detach()
-    return SurrogateTerms(loss=-importance * torch.minimum(plain, bounded), clipped=(bounded < plain).detach())
+    return SurrogateTerms(loss=-importance * least, clipped=clipped)
 
 
 def token_surrogate(tokens: PolicyTokens, config: LossConfig) -> SurrogateTerms:

@@ -144,14 +144,19 @@ async def sample(
             task.cancel()
 
 
-async def sample_chunk(crew: Crew, chunk: Chunk, generators: Pool | None) -> Sampled:
-    """One chunk from wherever it was left: still to be asked, to be judged, or only to be read back."""
+async def sample_chunk(
+    crew: Crew, chunk: Chunk, generators: Pool | None, begins: Callable[[], None] = lambda: None
+) -> Sampled:
+    """One chunk from wherever it was left: still to be asked, to be judged, or only to be read back.
+
+    ``begins`` is called whenever a generator is given it.
+    """
     answered, judged = is_past(crew, chunk.keys, Stage.ANSWERED), is_past(crew, chunk.keys, Stage.JUDGED)
     if answered:
         traces = crew.run.read_part("traces", chunk.purpose, chunk.number)
         traces_ref = put(traces)
     else:
-        traces_ref, traces = await generate_chunk(crew, chunk, generators or await crew.generators())
+        traces_ref, traces = await generate_chunk(crew, chunk, generators or await crew.generators(), begins)
     if judged:
         verdicts = crew.run.read_part("verdicts", chunk.purpose, chunk.number)
     else:
@@ -165,16 +170,20 @@ def is_past(crew: Crew, keys: Sequence[str], stage: Stage) -> bool:
     return all(key in known and stage <= known[key].stage < Stage.FAILED for key in keys)
 
 
-async def generate_chunk(crew: Crew, chunk: Chunk, generators: Pool) -> tuple[Any, pa.Table]:
+async def generate_chunk(
+    crew: Crew, chunk: Chunk, generators: Pool, begins: Callable[[], None]
+) -> tuple[Any, pa.Table]:
     """Reference and table of a chunk's traces, on disk and in the journal; a lost generator's work is asked anew."""
 
     async def ask(member: Member) -> tuple[str, Any]:
         asked = await crew.queue.request(chunk.keys, member.name)
         if len(asked) < len(chunk.keys):
             raise given_up(crew, chunk)
+        begins()
         try:
-            reference = member.handle.generate.remote(chunk.requests, chunk.sampling)
-            await reference
+            with crew.idle.busy("generator", member.name):
+                reference = member.handle.generate.remote(chunk.requests, chunk.sampling)
+                await reference
         except asyncio.CancelledError:
             await crew.queue.give_back(chunk.keys, f"{member.name} left or was lost", spent=member.spent)
             raise

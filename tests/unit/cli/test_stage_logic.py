@@ -1,40 +1,63 @@
-"""The pure parts of the stages: batches, permuted rewards, sittings, stage lists, moving a finished demo aside."""
+"""The pure parts of the stages: permuted rewards, sittings, stage lists, moving a finished demo aside."""
 
-import itertools
-import random
 from pathlib import Path
 
 from residency.platform.cli.boards import Board
 from residency.platform.cli.conductor import stages_of
 from residency.platform.cli.demo_command import move_aside
-from residency.platform.cli.stages.rl_stage import permute_within_groups
+from residency.platform.cli.stages.rl_stage import GroupScreen, PromptOrder, open_calls
 from residency.platform.cli.stages.sampling import request_seed
-from residency.platform.cli.stages.sft_stage import batches
 from residency.platform.cli.stages.sittings import Sitting, is_sat, note_sitting, plan_sittings, read_sittings
+from residency.platform.cli.stages.step_batch import permuted_scores
 from residency.platform.dataset_folder import Dataset, DatasetCard
+from residency.platform.journal.records import Admitted, Answered, Dropped, Judged, Requested, Restored, Trained
+from residency.platform.journal.state import JournalState
 from residency.platform.media_store import MediaStore
 from residency.platform.recipe import EvaluationConfig, Recipe
 from residency.platform.records import AnswerKind, Family, Item, PromptMode, Split
 from residency.platform.run_folder import RunFolder
+from residency.training.rollouts.finished_group import FinishedGroup
 
 RECIPE = Recipe.model_validate({"name": "test", "data": {"format": "starter"}})
 
 
-def test_batches_give_every_row_once_an_epoch_in_full_batches() -> None:
-    drawn = list(itertools.islice(batches(10, 4, seed=1), 5))
-    assert all(len(batch) == 4 for batch in drawn)
-    rows = [row for batch in drawn for row in batch]
-    assert sorted(rows[:10]) == sorted(rows[10:]) == list(range(10))
-    assert drawn == list(itertools.islice(batches(10, 4, seed=1), 5))
-    assert drawn != list(itertools.islice(batches(10, 4, seed=2), 5))
+def test_permuted_rewards_keep_each_groups_numbers_and_are_dealt_the_same_each_time() -> None:
+    scores = (0.1, 1.0, 0.1, None, 0.0)
+    many = [permuted_scores(scores, 0, f"rl_permuted-1-0000/{item}") for item in range(20)]
+    assert all(sorted(dealt, key=str) == sorted(scores, key=str) for dealt in many)
+    assert len(set(many)) > 1
+    assert many == [permuted_scores(scores, 0, f"rl_permuted-1-0000/{item}") for item in range(20)]
 
 
-def test_permuted_rewards_keep_each_groups_numbers() -> None:
-    scores: list[list[float | None]] = [[0.1, 1.0, 0.1, None, 0.0], [1.0, 0.0]]
-    permuted = permute_within_groups(scores, random.Random(0))
-    assert [sorted(group, key=str) for group in permuted] == [sorted(group, key=str) for group in scores]
-    many = [permute_within_groups(scores, random.Random(seed))[0] for seed in range(20)]
-    assert any(group != scores[0] for group in many)
+def test_prompts_of_a_call_depend_on_its_number_alone_and_come_once_in_it() -> None:
+    order = PromptOrder(item_ids=("a", "b", "c"), per_call=2)
+    assert [order(number) for number in range(3)] == [("a", "b"), ("c", "a"), ("b", "c")]
+    assert PromptOrder(item_ids=("a", "b"), per_call=3)(0) == ("a", "b")
+
+
+def test_calls_that_no_step_has_used_up_are_open_and_numbers_go_on() -> None:
+    state = JournalState()
+    for key in ("rl-0000/a", "rl-0001/b", "rl-0002/c", "rl-0003/d", "rl_permuted-1-0007/a", "difficulty/a"):
+        state.apply(Admitted(key))
+    for key in ("rl-0000/a", "rl-0001/b", "rl-0003/d"):
+        for record in (Requested(key, "g", 1), Answered(key, "g"), Judged(key, (0.0, 1.0))):
+            state.apply(record)
+    state.apply(Trained(("rl-0000/a",), 0, 1, "rl"))
+    state.apply(Dropped("rl-0001/b", "too_easy"))
+    calls, number = open_calls(state, "rl", "rl", PromptOrder(item_ids=("a", "b", "c", "d"), per_call=1))
+    assert ([(call.number, call.item_ids) for call in calls], number) == ([(2, ("c",)), (3, ("d",))], 4)
+    state.apply(Restored(1, 0, 0, "rl"))  # a is not in the weights any more: to be trained again, not asked again
+    calls, _ = open_calls(state, "rl", "rl", PromptOrder(item_ids=("a", "b", "c", "d"), per_call=1))
+    assert [call.number for call in calls] == [2, 3]
+
+
+def test_a_group_whose_rewards_are_equal_says_why_it_teaches_nothing() -> None:
+    def group(*scores: float | None) -> FinishedGroup:
+        return FinishedGroup(key="k", item_id="i", trace_ids=(), scores=scores, token_steps={})
+
+    screen = GroupScreen("dapo")
+    said = [screen(each) for each in (group(1, 0), group(1, 1), group(0.1, 0.1), group(None, 1), group(None, None))]
+    assert said == [None, "too_easy", "too_hard", "unscored", "unscored"]
 
 
 def test_request_seeds_depend_on_every_part() -> None:

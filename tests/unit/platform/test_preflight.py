@@ -22,7 +22,7 @@ from residency.platform.memory_plan import (
 )
 from residency.platform.preflight import check, check_data, check_fit, check_model
 from residency.platform.profiles import GeneratorConfig, Profile, RoleConfig, load_profile
-from residency.platform.recipe import Recipe
+from residency.platform.recipe import KlConfig, Recipe
 from residency.platform.recipe_file import load_recipe
 from residency.platform.shipped import find
 
@@ -103,14 +103,23 @@ def test_a_cluster_file_that_is_not_here_is_a_note_and_one_without_types_a_mista
 
 
 def test_the_store_holds_the_versions_that_are_kept_and_a_steps_rollouts() -> None:
-    """3 versions of 3.75e9 bf16 parameters; 128 × 8 rollouts of 2,048 tokens in (8 bytes) and 2,048 out (32 bytes)."""
+    """2 versions of 3.75e9 bf16 parameters; 128 × 8 rollouts of 2,048 tokens in (8 bytes) and 2,048 out (32 bytes)."""
     recipe, profile = load_recipe(find("recipes", "infimed-3b")), load_profile(find("profiles", "cluster"))
     store = plan_store(recipe, profile)
-    assert store.total_gib == pytest.approx((3 * 3.75e9 * 2 + 1024 * 2048 * 40) / GIB)
+    assert store.total_gib == pytest.approx((2 * 3.75e9 * 2 + 1024 * 2048 * 40) / GIB)
     assert store.size_gib == 64
     assert not any("spill" in note for note in check(recipe, profile).notes)
     small = profile.model_copy(update={"object_store_mib": 1024})
     assert any("spill to disk" in note for note in check(recipe, small).notes)
+
+
+def test_the_plan_counts_a_frozen_reference_where_the_recipe_has_kl() -> None:
+    recipe, profile = load_recipe(find("recipes", "infimed-3b")), load_profile(find("profiles", "cluster"))
+    kl = KlConfig(place="loss", estimator="k3", coefficient=0.01)
+    with_kl = recipe.model_copy(update={"rl": recipe.rl.model_copy(update={"kl": kl})})
+    plain, held = (next(p for p in plan_memory(each, profile) if p.role == "learner") for each in (recipe, with_kl))
+    assert held.parameters_gib == pytest.approx(2 * plain.parameters_gib)
+    assert held.optimizer_gib == plain.optimizer_gib
 
 
 def test_the_plan_says_where_each_role_goes(capsys: pytest.CaptureFixture[str]) -> None:
@@ -125,6 +134,17 @@ def test_the_plan_says_where_each_role_goes(capsys: pytest.CaptureFixture[str]) 
     assert loads[("cpu",)]["cpus"] == [10, 40, 96]
     assert loads[("gpu_generators",)]["gpus"] == [4 + 4, 16 + 4, 32]
     assert document["object_store"]["media_gib"] is None
+
+
+@pytest.mark.parametrize("transport", ["nccl", "ipc"])
+def test_a_transport_of_weights_that_nobody_could_try_is_refused(transport: str) -> None:
+    profile = Profile.model_validate({"name": "x", "cluster_cpus": 2, "weight_transport": transport})
+    (mistake,) = check(STARTER, profile).mistakes
+    assert f"weight_transport {transport}" in str(mistake)
+    assert "no GPU was at hand to try it" in str(mistake)
+    assert "set weight_transport to object_store" in str(mistake)
+    assert mistake.exit_code == 2
+    assert not check(STARTER, profile.model_copy(update={"weight_transport": "object_store"})).mistakes
 
 
 def test_missing_folders_are_mistakes_here_and_notes_on_a_cluster(tmp_path: Path) -> None:
@@ -149,6 +169,12 @@ def test_a_model_folder_without_chat_template_says_what_to_do(tmp_path: Path) ->
 def test_an_unknown_model_is_refused() -> None:
     with pytest.raises(ModelError, match="Qwen2.5-VL-3B-Instruct"):
         layout_of("models/no-such-model")
+
+
+def test_a_teacher_at_an_endpoint_has_no_folder_to_check() -> None:
+    teachers = [{"kind": "openai", "model": "large-vl", "url": "https://host/v1"}]
+    recipe = Recipe.model_validate({"name": "t", "data": {"format": "starter"}, "synthesis": {"teachers": teachers}})
+    assert check(recipe, load_profile(find("profiles", "laptop"))).mistakes == ()
 
 
 def test_the_plan_of_the_tiny_model() -> None:

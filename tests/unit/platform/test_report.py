@@ -21,7 +21,7 @@ from residency.platform.report.figures import Line, line_chart, nice_ticks, shor
 from residency.platform.report.gallery import choose_cards
 from residency.platform.report.report import write_report
 from residency.platform.report.run_files import open_run, read_lines
-from residency.platform.report.tables import comparison_rows, count_tables, in_words, stage_bars
+from residency.platform.report.tables import comparison_rows, count_tables, in_words, reflection_table, stage_bars
 
 
 def comparison(low: float, high: float, **more: Any) -> dict[str, Any]:
@@ -237,6 +237,21 @@ def test_counts_of_every_depth_are_shown() -> None:
         "mixture": [("total", 2)],
         "mixture: got": [("cot", 1)],
     }
+
+
+def test_the_yield_of_reflection_is_one_table(tmp_path: Path) -> None:
+    found = {
+        "before a strategy": {"candidates": 4, "kept": 0, "refused: too many": 4},
+        "new_path": {"candidates": 3, "kept": 2, "refused: too long": 1},
+    }
+    table = reflection_table({"reflection": found})
+    assert table["columns"] == ["candidates", "kept", "too long", "too many"]
+    assert table["rows"] == [("before a strategy", [4, 0, 0, 4]), ("new path", [3, 2, 1, 0])]
+    assert reflection_table({}) == {}
+    (tmp_path / "summary.json").write_text(json.dumps({"synthesis": {"samples": 7, "reflection": found}}))
+    page = write_report(tmp_path).read_text()
+    assert "Reflective examples by strategy" in page
+    assert "reflection: new path" not in page
 
 
 def test_cards_take_tasks_and_outcomes_in_turn() -> None:

@@ -11,6 +11,7 @@ from residency.platform.errors import RecipeError, StorageError
 from residency.platform.profiles import Profile
 from residency.platform.recipe import Recipe
 from residency.platform.run_folder import RunFolder, write_arrow, write_whole
+from residency.platform.synthesis_config import BudgetConfig
 
 RECIPE = Recipe.model_validate({"name": "test", "data": {"format": "starter"}})
 PROFILE = Profile(name="test")
@@ -32,6 +33,22 @@ def test_the_same_run_with_another_recipe_is_refused_by_key(tmp_path: Path) -> N
     run.open(RECIPE, PROFILE)
     with pytest.raises(RecipeError, match="seeds"):
         run.open(RECIPE.model_copy(update={"seeds": (3,)}), PROFILE)
+
+
+def test_a_budget_may_be_raised_and_a_stage_opened_again(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    run.open(RECIPE, PROFILE)
+    synthesis = RECIPE.synthesis.model_copy(update={"budget": BudgetConfig(money=5.0)})
+    run.open(RECIPE.model_copy(update={"synthesis": synthesis}), PROFILE)
+    assert run.recipe().synthesis.budget.money == 5.0
+    other = synthesis.model_copy(update={"samples": 9})
+    with pytest.raises(RecipeError, match="synthesis"):
+        run.open(RECIPE.model_copy(update={"synthesis": other}), PROFILE)
+    run.finish_stage("synthesize", 1.0)
+    run.reopen_stage("synthesize")
+    assert run.finished_stages() == {}
+    run.finish_stage("synthesize", 3.0)
+    assert run.finished_stages() == {"synthesize": 3.0}
 
 
 def test_a_write_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:

@@ -85,3 +85,22 @@ def test_counting_passes() -> None:
         PassCount(item_id="a", right=1, samples=3),
         PassCount(item_id="b", right=0, samples=0),
     ]
+
+
+def test_the_rl_set_is_bounded_and_drawn_again_in_laps() -> None:
+    counts = [PassCount(item_id=f"i{number:03d}", right=1 + number % 6, samples=8) for number in range(200)]
+    drawn = choose_prompts(counts, 60, 0.1, 0, distinct=20)
+    assert len(drawn) == 60
+    assert len(set(drawn)) == 20
+    assert set(Counter(drawn).values()) == {3}
+    assert drawn == choose_prompts(counts[::-1], 60, 0.1, 0, distinct=20)
+
+
+def test_text_and_image_have_their_shares_of_the_rl_set_as_far_as_they_reach() -> None:
+    counts = [PassCount(item_id=f"i{number:03d}", right=4, samples=8) for number in range(200)]
+    texts = {f"i{number:03d}" for number in range(100)}
+    drawn = choose_prompts(counts, 40, 0.0, 0, distinct=40, text_share=0.25, text_ids=texts)
+    assert (len(set(drawn)), len(set(drawn) & texts)) == (40, 10)
+    few = {f"i{number:03d}" for number in range(4)}
+    drawn = choose_prompts(counts, 40, 0.0, 0, distinct=40, text_share=0.5, text_ids=few)
+    assert (len(set(drawn)), len(set(drawn) & few)) == (40, 4)

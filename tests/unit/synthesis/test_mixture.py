@@ -1,13 +1,18 @@
 """The mixture's quotas, worked by hand."""
 
+import tracemalloc
 from collections import Counter
 
+import pyarrow as pa
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from residency.platform.recipe import MixtureConfig
+from residency.platform.arrow_tables import from_table, to_table
 from residency.platform.records import Example, Family, Target
-from residency.synthesis.mixture import apportion, fill, mix
+from residency.platform.synthesis_config import MixtureConfig
+from residency.synthesis.mixture import MixtureReport, apportion, fill
+from residency.synthesis.mixture import mix as mix_tables
 
 MEDICAL, GENERAL, TEXT = Family.MEDICAL_MULTIMODAL, Family.GENERAL_MULTIMODAL, Family.TEXTUAL_REASONING
 
@@ -23,6 +28,11 @@ def make_examples(target: Target, family: Family, number: int, items: int | None
         )
         for index in range(number)
     ]
+
+
+def mix(pool: list[Example], config: MixtureConfig, seed: int) -> tuple[list[Example], MixtureReport]:
+    chosen, report = mix_tables(to_table(pool, Example), config, seed)
+    return from_table(chosen, Example), report
 
 
 def by_target(examples: list[Example]) -> Counter[str]:
@@ -105,3 +115,60 @@ def test_same_seed_same_mixture_in_any_order_of_input() -> None:
     other, _ = mix(pool, MixtureConfig(examples=40), seed=2)
     assert first == again
     assert first != other
+
+
+def test_the_scale_is_the_papers_shape() -> None:
+    whole = MixtureConfig(scale=1.0)
+    assert (whole.num_examples, whole.num_rl_prompts) == (188_000, 36_000)
+    small = MixtureConfig(scale=0.01)
+    assert (small.num_examples, small.num_rl_prompts) == (1880, 360)
+    with pytest.raises(ValueError, match="scale 0.5 beside examples 10"):
+        MixtureConfig(scale=0.5, examples=10)
+
+
+def test_modalities_are_taken_equally_often_as_far_as_they_reach() -> None:
+    pool = make_examples(Target.COT, MEDICAL, 100)
+    named = {f"{MEDICAL}/{number}": "CT" if number < 80 else "X-ray" if number < 95 else "MRI" for number in range(100)}
+    modalities = pa.table({"item_id": list(named), "modality": list(named.values())})
+    config = MixtureConfig(examples=40, targets={"cot": 1.0}, balance_modalities=True)
+    _, report = mix_tables(to_table(pool, Example), config, 0, modalities)
+    assert report.got_modalities == {"CT": 20, "MRI": 5, "X-ray": 15}
+    _, plain = mix_tables(
+        to_table(pool, Example), config.model_copy(update={"balance_modalities": False}), 0, modalities
+    )
+    assert plain.got_modalities["CT"] > 25
+
+
+def test_records_and_tables_give_the_same_mixture() -> None:
+    pool = [example for target in Target for example in make_examples(target, MEDICAL, 30)]
+    config = MixtureConfig(examples=40)
+    first, _ = mix_tables(iter(pool), config, 3)
+    second, _ = mix_tables(to_table(pool[::-1], Example), config, 3)
+    assert first.equals(second)
+
+
+@pytest.mark.timeout(120)
+def test_a_hundred_thousand_rows_stay_in_arrow() -> None:
+    """Memory beside the table itself: keys only, no Python object a row."""
+    number = 100_000
+    table = pa.table(
+        {
+            "id": [f"{row:016x}" for row in range(number)],
+            "item_id": [f"{row // 2:016x}" for row in range(number)],
+            "messages": ["[]"] * number,
+            "media": pa.array([[]] * number, pa.list_(pa.string())),
+            "target": ["cot" if row % 3 else "direct" for row in range(number)],
+            "family": [MEDICAL.value] * number,
+            "pattern": pa.array([None] * number, pa.string()),
+            "error_kind": pa.array([None] * number, pa.string()),
+            "from_traces": pa.array([[]] * number, pa.list_(pa.string())),
+            "loss_start": pa.array([0] * number, pa.int32()),
+        }
+    )
+    tracemalloc.start()
+    chosen, report = mix_tables(table, MixtureConfig(examples=10_000, targets={"direct": 0.5, "cot": 0.5}), 0)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert chosen.num_rows == report.total == 10_000
+    assert len(set(chosen.column("item_id").to_pylist())) > 9_000
+    assert peak < 20e6

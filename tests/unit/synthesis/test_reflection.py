@@ -22,10 +22,11 @@ from residency.platform.records import (
 )
 from residency.platform.verifiers.judging import judge
 from residency.synthesis.claims import first_wrong
-from residency.synthesis.reflection import LEAKS, Dropped, Limits, count_pairs, flaw, reflect
+from residency.synthesis.reflection import Dropped, Limits, count_pairs, flaw, reflect
 from residency.synthesis.rejection import Outcome, Routed, cot_examples, route
 from residency.synthesis.strategies import STRATEGY_PHRASES, Strategy, StrategyPlan, verify
 from residency.synthesis.synthesized import OUTCOMES_SCHEMA, summarize, synthesize
+from residency.synthesis.voice import key_leak, second_voice
 
 EQUAL: dict[str, float] = dict.fromkeys(("verification", "backtracking", "new_path", "correction"), 0.25)
 RIGHT = (
@@ -220,7 +221,8 @@ def test_whatever_was_sampled_what_is_taught_is_right(samples: list[tuple[str, s
         assert first_wrong(item, text[: example.loss_start]) is not None
         assert first_wrong(item, text[example.loss_start :]) is None
         assert judge(item, "t", text, PromptMode.THINK, RewardConfig()).score == pytest.approx(1.0)
-        assert not LEAKS.search(text)
+        assert not key_leak(text)
+        assert not second_voice(text)
 
 
 def test_phrases_are_short() -> None:

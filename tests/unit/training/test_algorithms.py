@@ -100,6 +100,32 @@ def test_importance_weight_is_truncated_and_carries_no_gradient(name: str, wante
     assert logprobs.grad.tolist() == pytest.approx([-weight for weight in weights])
 
 
+@pytest.mark.parametrize(("name", "wanted"), [("dapo", -1.0), ("grpo", -1.0), ("dr_grpo", -0.25), ("rloo", -1.0)])
+def test_without_a_truncation_nothing_is_corrected(name: str, wanted: float) -> None:
+    # The same row as above, advantage 1 at ratio 1: each weight is 1, whatever the sampler said, even nothing at all.
+    old = torch.tensor([-1.0, -1.0])
+    logprobs = old.clone().requires_grad_()
+    sampler = torch.tensor([-1.0 - math.log(1.5), float("-inf")])
+    loss = loss_of(name, tokens_of(logprobs, old, [1.0], [2], sampler=sampler), replace(CONFIG, truncation=None))
+    assert float(loss.value.detach()) == pytest.approx(wanted)
+    loss.value.backward()
+    assert logprobs.grad is not None
+    share = {"rloo": 1.0, "dr_grpo": 1 / 8}.get(name, 0.5)
+    assert logprobs.grad.tolist() == pytest.approx([-share, -share])
+
+
+def test_the_token_weight_is_cut_by_token_and_the_sequence_weight_by_sequence() -> None:
+    # exp(old − sampler) = 0.25, 4 and 3; truncation 2, advantage 1. By token 0.25, 2, 2: mean 4.25 / 3. As a sequence
+    # 0.25 · 4 · 3 = 3, cut to 2, once.
+    old = torch.full((3,), -2.0)
+    tokens = tokens_of(old, old, [1.0], [3], sampler=old - torch.log(torch.tensor([0.25, 4.0, 3.0])))
+    assert float(loss_of("dapo", tokens).value) == pytest.approx(-4.25 / 3)
+    assert float(loss_of("rloo", tokens).value) == pytest.approx(-2.0)
+    uncut = replace(CONFIG, truncation=100.0)
+    assert float(loss_of("dapo", tokens, uncut).value) == pytest.approx(-7.25 / 3)
+    assert float(loss_of("rloo", tokens, uncut).value) == pytest.approx(-3.0)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_clipped_token_teaches_nothing(name: str) -> None:
     old = torch.tensor([-1.0])

@@ -7,7 +7,7 @@ from PIL import Image
 
 from residency.platform.arrow_tables import to_table
 from residency.platform.errors import DataError
-from residency.platform.records import Example, Family, PromptMode, Target, Trace
+from residency.platform.records import Example, Family, PolicyVersion, PromptMode, Target, Trace
 from residency.training.encoding import encode_examples, encode_rollouts
 from residency.training.training_batch import BATCH_SCHEMA, BatchReader
 
@@ -76,13 +76,15 @@ def trace(name: str, **changes: Any) -> Trace:
 
 
 def test_rollouts_keep_the_engines_tokens_and_leave_out_who_has_no_advantage() -> None:
-    traces = to_table([trace("a"), trace("b"), trace("c", item_id="j", token_ids=(9,), logprobs=(-1.0,))], Trace)
+    versions = tuple(PolicyVersion(incarnation=2, step=step).packed for step in (4, 3))
+    mixed = trace("c", item_id="j", token_ids=(9, 8), logprobs=(-1.0, -2.0), policy_versions=versions)
+    traces = to_table([trace("a"), trace("b"), mixed], Trace)
     batch = encode_rollouts(traces, {"a": 1.5, "c": -1.5}, {"i": ["x"], "j": []})
     assert batch.to_pylist() == [
         {"id": "a", "token_ids": [5, 6, 7, 8, 9], "prompt_length": 3, "loss_weights": [1.0, 1.0], "advantage": 1.5,
-         "sampler_logprobs": [-0.5, -0.25], "media": ["x"]},
-        {"id": "c", "token_ids": [5, 6, 7, 9], "prompt_length": 3, "loss_weights": [1.0], "advantage": -1.5,
-         "sampler_logprobs": [-1.0], "media": []},
+         "sampler_logprobs": [-0.5, -0.25], "sampled_step": -1, "media": ["x"]},
+        {"id": "c", "token_ids": [5, 6, 7, 9, 8], "prompt_length": 3, "loss_weights": [1.0, 1.0], "advantage": -1.5,
+         "sampler_logprobs": [-1.0, -2.0], "sampled_step": 3, "media": []},
     ]  # fmt: skip
     with pytest.raises(DataError, match="2 tokens, 1 logprobs"):
         encode_rollouts(to_table([trace("a", logprobs=(-1.0,))], Trace), {"a": 1.0}, {"i": []})
@@ -94,3 +96,24 @@ def test_a_batch_whose_lengths_do_not_fit_is_refused() -> None:
     broken = batch.set_column(column, BATCH_SCHEMA.field(column), pa.array([[1.0]], pa.list_(pa.float32())))
     with pytest.raises(DataError, match="batch row 'a'"):
         BatchReader(broken)
+
+
+@pytest.mark.parametrize(
+    ("template", "as_parts"),
+    [
+        ("{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}{% endfor %}", False),
+        ("{% for m in messages %}{{ '<' + m['role'] + '>' + m['content'] }}{% endfor %}", False),
+        ("{% for m in messages %}{% for part in m['content'] %}{{ part['text'] }}{% endfor %}{% endfor %}", True),
+    ],
+)
+def test_a_template_for_strings_gets_a_string(processor: Any, template: str, as_parts: bool) -> None:
+    import copy
+
+    from residency.training.chat_content import message_content, takes_parts
+
+    tokenizer = copy.copy(processor.tokenizer)
+    tokenizer.chat_template = template
+    assert takes_parts(tokenizer) is as_parts
+    assert takes_parts(processor), "the student's template takes both; parts keep the pictures' places"
+    parts = [{"type": "text", "text": "is a cell "}, {"type": "text", "text": "there?"}]
+    assert message_content(parts, as_parts) == (parts if as_parts else "is a cell there?")
