@@ -21,7 +21,7 @@ from residency.platform.cli.stages.asking import (
 )
 from residency.platform.cli.stages.sampling import sample
 from residency.platform.cli.stages.trace_parts import write_verdict_parts
-from residency.platform.records import Example, Item, PromptMode, Split, Trace, Verdict
+from residency.platform.records import Example, Item, PromptMode, Split, Status, Trace, Verdict
 from residency.platform.run_folder import write_whole
 from residency.platform.sampling import SamplingConfig
 from residency.synthesis.difficulty import PassCount, choose_prompts, count_passes
@@ -76,7 +76,8 @@ def items_without_wrong(crew: Crew, asked: Sequence[Item], traces: pa.Table, ver
 
 def wrong_only(traces: pa.Table, verdicts: pa.Table) -> tuple[pa.Table, pa.Table]:
     """Judged wrong answers, in valid format."""
-    rows = [v.parts.get("accuracy") == 0.0 and v.parts.get("format") == 1.0 for v in from_table(verdicts, Verdict)]
+    judged = from_table(verdicts, Verdict)
+    rows = [v.status is Status.SCORED and (v.parts["accuracy"], v.parts["format"]) == (0.0, 1.0) for v in judged]
     return traces.filter(pa.array(rows, pa.bool_())), verdicts.filter(pa.array(rows, pa.bool_()))
 
 

@@ -197,7 +197,8 @@ def test_retry_lists_dead_letters_and_takes_them_up(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["retry", str(tmp_path), "--prefix", "rl-1/", "--json"])
     assert done.exit_code == 0
     letter = {"key": "rl-1/a", "cause": "refused", "tries": 1, "request": "A"}
-    assert json.loads(done.stdout) == {"run": str(tmp_path), "prefix": "rl-1/", "taken_up": [letter]}
+    told = {"run": str(tmp_path), "prefix": "rl-1/", "taken_up": [letter], "reopened": []}
+    assert json.loads(done.stdout) == told
     with opened(tmp_path / "journal") as queue:
         assert queue.waiting() == ["rl-1/a", "sft/c"]
         assert [letter.key for letter in queue.dead_letters()] == ["sft/b"]
