@@ -50,7 +50,8 @@ class RlTrainer:
         self._root = crew.checkpoint(f"{role}-steps")
         self._restarts = Restarts()
         self._lost: str | None = None  # why the learner is of no more use, found where nothing could be raised
-        self._window = time.monotonic()  # since the last step ended
+        crew.idle.take()  # what was before is not ours
+        self._window = time.monotonic()  # since idle time was last asked for
         self._rewards: list[float] = []  # of the steps since the last checkpoint
         self._best: tuple[float, int] | None = None  # mean reward and step of the best checkpoint
         self._update_metrics: dict[str, float] = {}
@@ -131,7 +132,6 @@ class RlTrainer:
         )
         self._note(step, groups, left_out, learned, time.monotonic() - began)
         await self._keep(step + 1)
-        self._window = time.monotonic()
 
     async def train_again(self, step: int, keys: Sequence[str]) -> None:
         """The same groups in the same order; the event says what it came to, to be compared with the metrics."""
@@ -189,8 +189,8 @@ class RlTrainer:
         tables: list[GroupTables] = [group.payload for group in everyone]
         # group by group: a prompt may come twice in a step
         samples = [sample for table in tables for sample in group_samples(table.traces, table.verdicts)]
-        idle = crew.idle.take()
-        window = time.monotonic() - self._window
+        idle, now = crew.idle.take(), time.monotonic()
+        window, self._window = now - self._window, now
         taught: list[GroupTables] = [group.payload for group in groups]
         metrics = {
             **sample_metrics(samples),
