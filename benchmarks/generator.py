@@ -11,7 +11,6 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -21,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from side_processes import Sides
 
 GOAL_RATIO = 0.8
 SIDES = ("actor", "offline", "offline_in_process")
@@ -165,38 +165,13 @@ def serve_rounds(side: str, folder: Path, tokens: int) -> None:
 
 
 def measure(folder: Path, tokens: int, rounds: int) -> dict[str, list[dict[str, float]]]:
-    """Alternate rounds over the sides; each child lives until its standard input ends."""
-    children: dict[str, subprocess.Popen[str]] = {}
+    """Alternate rounds over the sides."""
     results: dict[str, list[dict[str, float]]] = {side: [] for side in SIDES}
-    try:
-        for side in SIDES:  # one after the other: starting together would only fight for the cores
-            command = [sys.executable, __file__, "--side", side, "--folder", str(folder), "--tokens", str(tokens)]
-            children[side] = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-            ask(children[side], None)
+    with Sides(__file__, SIDES, ["--folder", str(folder), "--tokens", str(tokens)]) as sides:
         for seed in range(1, rounds + 1):
             for side in SIDES:
-                results[side].append(ask(children[side], seed))
-    finally:
-        for child in children.values():
-            if child.stdin is not None:
-                child.stdin.close()
-            try:
-                child.wait(timeout=60)
-            except subprocess.TimeoutExpired:
-                child.kill()
+                results[side].append(sides.ask(side, str(seed)))
     return results
-
-
-def ask(child: "subprocess.Popen[str]", seed: int | None) -> dict[str, Any]:
-    assert child.stdin is not None
-    assert child.stdout is not None
-    if seed is not None:
-        child.stdin.write(f"{seed}\n")
-        child.stdin.flush()
-    line = child.stdout.readline()
-    if not line:
-        raise SystemExit(f"a side ended with exit code {child.wait(timeout=60)}; its log is above")
-    return json.loads(line)
 
 
 def main() -> None:

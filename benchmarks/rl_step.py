@@ -17,16 +17,14 @@ Rounds of all sides alternate; medians count.
 """
 
 import argparse
-import json
 import statistics
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from rl_step_sides import WARM_UP_STEPS, serve
 from rl_step_work import Work, build_work
+from side_processes import Sides
 
 GOAL_BOUND, GOAL_TRL = 0.85, 1.5
 GROUPS = {
@@ -39,64 +37,19 @@ GROUPS = {
 Rounds = dict[str, list[dict[str, Any]]]
 
 
-class Sides:
-    """The children, started one after the other: together they would only fight for the cores."""
-
-    def __init__(self, names: list[str], options: argparse.Namespace, folder: Path) -> None:
-        self.children: dict[str, subprocess.Popen[str]] = {}
-        work = [f"--{name}={getattr(options, name)}" for name in ("prompts", "samples", "tokens", "rounds")]
-        for name in names:
-            command = [sys.executable, __file__, f"--side={name}", f"--folder={folder}", *work]
-            self.children[name] = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-            self.hear(name)
-
-    def hear(self, name: str) -> dict[str, Any]:
-        stdout = self.children[name].stdout
-        assert stdout is not None
-        line = stdout.readline()
-        if not line:
-            code = self.children[name].wait(timeout=60)
-            raise SystemExit(f"side {name} ended with exit code {code}; its log is above")
-        return json.loads(line)
-
-    def go(self, name: str) -> None:
-        stdin = self.children[name].stdin
-        assert stdin is not None
-        stdin.write("go\n")
-        stdin.flush()
-
-    def together(self, *names: str) -> list[dict[str, Any]]:
-        """One step of several sides at once."""
-        for name in names:
-            self.go(name)
-        return [self.hear(name) for name in names]
-
-    def close(self) -> None:
-        for child in self.children.values():
-            if child.stdin is not None:
-                child.stdin.close()
-        for child in self.children.values():
-            try:
-                child.wait(timeout=90)
-            except subprocess.TimeoutExpired:
-                child.kill()
-
-
 def measure(names: list[str], options: argparse.Namespace, folder: Path) -> Rounds:
     results: Rounds = {}
-    sides = Sides(names, options, folder)
-    try:
+    work = [f"--{name}={getattr(options, name)}" for name in ("prompts", "samples", "tokens", "rounds")]
+    with Sides(__file__, names, [f"--folder={folder}", *work]) as sides:
         for _ in range(options.rounds):
             for name in names:
                 if name == "bare_rank_1":
                     continue
                 pair = ("bare_rank_0", "bare_rank_1") if name == "bare_rank_0" else (name,)
-                answers = sides.together(*pair)
+                answers = sides.together(pair)
                 shown = "bare_2_processes" if len(pair) > 1 else name
                 slowest = max(answers, key=lambda answer: answer.get("train_seconds", answer["seconds"]))
                 results.setdefault(shown, []).append(slowest)
-    finally:
-        sides.close()
     return results
 
 

@@ -18,7 +18,6 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -30,6 +29,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.feather as feather
+from side_processes import Sides
 
 GOAL_RATIO = 0.9
 SIDES = ("ours", "trainer")
@@ -240,42 +240,17 @@ def be_a_side(options: argparse.Namespace) -> None:
 
 def measure(folder: Path, options: argparse.Namespace) -> dict[str, list[dict[str, float]]]:
     """The warm-up and the rounds of both sides, one after the other in turn."""
-    children: dict[str, subprocess.Popen[str]] = {}
     results: dict[str, list[dict[str, float]]] = {side: [] for side in SIDES}
     passed = [
         part for name in ("batch", "steps", "rounds", "threads") for part in (f"--{name}", str(vars(options)[name]))
     ]
-    try:
-        for side in SIDES:
-            command = [sys.executable, __file__, "--side", side, "--folder", str(folder), *passed]
-            children[side] = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-            answer_of(children[side])
+    with Sides(__file__, SIDES, ["--folder", str(folder), *passed]) as sides:
         for number in range(options.rounds + 1):
             for side in SIDES if number % 2 else reversed(SIDES):
-                child = children[side]
-                assert child.stdin is not None
-                child.stdin.write("go\n")
-                child.stdin.flush()
-                results[side].append(answer_of(child))
+                results[side].append(sides.ask(side))
                 if number < options.rounds:
-                    answer_of(child)  # ready again
-    finally:
-        for child in children.values():
-            if child.stdin is not None:
-                child.stdin.close()
-            try:
-                child.wait(timeout=60)
-            except subprocess.TimeoutExpired:
-                child.kill()
+                    sides.hear(side)  # ready again
     return results
-
-
-def answer_of(child: "subprocess.Popen[str]") -> dict[str, Any]:
-    assert child.stdout is not None
-    line = child.stdout.readline()
-    if not line:
-        raise SystemExit(f"a side ended with exit code {child.wait(timeout=60)}; its log is above")
-    return json.loads(line)
 
 
 def padding(num_rows: int = 20_000, batch_size: int = 32, num_ranks: int = 2) -> dict[str, dict[str, float]]:

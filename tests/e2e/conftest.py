@@ -174,3 +174,26 @@ def trainer_logprobs() -> Callable[..., list[float]]:
         return chosen.gather(1, ids[0, start:, None])[:, 0].tolist()
 
     return logprobs
+
+
+@pytest.fixture(scope="session")
+def dies_in() -> Callable[[Any, int], int]:
+    """To be run on a learner rank's actor (``__ray_call__``): it kills its own process, as `kill -9` would, a moment
+    into the step after that many; its process id."""
+
+    def arm(actor: Any, step: int) -> int:
+        import os
+        import signal
+        import threading
+        import time
+
+        def wait_and_die() -> None:
+            while actor._engine.step != step:
+                time.sleep(0.001)
+            time.sleep(0.03)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        threading.Thread(target=wait_and_die, daemon=True).start()
+        return os.getpid()
+
+    return arm

@@ -1,12 +1,7 @@
 """The RL stage with every real part: asynchronous, a learner rank killed in mid-step, and a planted mismatch."""
 
 import asyncio
-import json
-import os
 import shutil
-import signal
-import threading
-import time
 from collections import Counter
 from typing import Any
 
@@ -23,6 +18,7 @@ from residency.platform.journal.state import Stage
 from residency.platform.profiles import Profile
 from residency.platform.recipe import Recipe
 from residency.platform.records import PolicyVersion, Split
+from residency.platform.report.run_files import read_lines
 from residency.platform.run_folder import RunFolder
 from residency.training.losses import LossConfig
 from residency.training.mismatch.meter import MismatchError
@@ -57,42 +53,31 @@ PROFILE = Profile.model_validate(
 )
 
 
-def dies_in(actor: Any, step: int) -> None:
-    """Run on a rank's actor: it kills its own process, as `kill -9` would, a moment into this step."""
-
-    def wait_and_die() -> None:
-        while actor._engine.step != step:
-            time.sleep(0.001)
-        time.sleep(0.03)
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    threading.Thread(target=wait_and_die, daemon=True).start()
-
-
 def events(run: RunFolder, kind: str) -> list[dict[str, Any]]:
-    rows = map(json.loads, (run.path / "events.jsonl").read_text().splitlines())
-    return [row for row in rows if row["kind"] == kind]
+    return [row for row in read_lines(run.path / "events.jsonl") if row["kind"] == kind]
 
 
 def metrics(run: RunFolder) -> dict[tuple[int, str], float]:
-    rows = map(json.loads, (run.path / "metrics.jsonl").read_text().splitlines())
+    rows = read_lines(run.path / "metrics.jsonl")
     return {(row["step"], row["name"]): row["value"] for row in rows if row["role"] == "rl"}
 
 
 class DyingOnce(Crew):
     """A crew whose second learner rank dies in the step that is named; its successor lives."""
 
-    armed = False
+    dies_in: Any = None
 
     async def load_learners(self, *args: Any, **options: Any) -> None:
         await super().load_learners(*args, **options)
-        if not self.armed:
-            self.armed = True
-            await self.learners._actors[1].__ray_call__.remote(dies_in, DIES_IN)
+        arm, self.dies_in = self.dies_in, None
+        if arm is not None:
+            await self.learners._actors[1].__ray_call__.remote(arm, DIES_IN)
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory, ray_cluster: Any) -> tuple[RunFolder, dict[str, Any], str]:
+def finished(
+    tmp_path_factory: pytest.TempPathFactory, ray_cluster: Any, dies_in: Any
+) -> tuple[RunFolder, dict[str, Any], str]:
     """An asynchronous run that lost a learner rank, what it came to, and how a planted mismatch ended another."""
     run = RunFolder(tmp_path_factory.mktemp("engine") / "run")
     run.open(RECIPE, PROFILE)
@@ -100,6 +85,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, ray_cluster: Any) -> tupl
     async def scenario() -> tuple[dict[str, Any], str]:
         with Journal.open(run.path / "journal") as journal:
             async with DyingOnce(RECIPE, PROFILE, run, 0, Screen(quiet=True), journal) as crew:
+                crew.dies_in = dies_in
                 for stage in (data_stage, student_stage):
                     await stage(crew)
                 shutil.copytree(crew.checkpoint("base"), crew.checkpoint("sft"))

@@ -1,11 +1,7 @@
 """The SFT stage with every real part: neither a rank killed in mid-step nor a damaged checkpoint changes a bit."""
 
 import asyncio
-import json
 import os
-import signal
-import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +15,7 @@ from residency.platform.cli.stages.synthesize_stage import synthesize_stage
 from residency.platform.journal.journal import Journal
 from residency.platform.profiles import Profile
 from residency.platform.recipe import Recipe
+from residency.platform.report.run_files import read_lines
 from residency.platform.run_folder import RunFolder
 
 WHOLE_SECONDS = 840
@@ -43,26 +40,12 @@ PROFILE = Profile.model_validate(
 )
 
 
-def arm(actor: Any, step: int) -> int:
-    """Run on a rank's actor: it kills its own process, as `kill -9` would, a moment into the step after this one."""
-
-    def wait_and_die() -> None:
-        while actor._engine.step != step:
-            time.sleep(0.001)
-        time.sleep(0.03)
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    threading.Thread(target=wait_and_die, daemon=True).start()
-    return os.getpid()
-
-
 def events(run: RunFolder, kind: str) -> list[dict[str, Any]]:
-    rows = map(json.loads, (run.path / "events.jsonl").read_text().splitlines())
-    return [row for row in rows if row["kind"] == kind]
+    return [row for row in read_lines(run.path / "events.jsonl") if row["kind"] == kind]
 
 
 def sft_metrics(run: RunFolder) -> list[tuple[int, str]]:
-    rows = map(json.loads, (run.path / "metrics.jsonl").read_text().splitlines())
+    rows = read_lines(run.path / "metrics.jsonl")
     return [(row["step"], row["name"]) for row in rows if row["role"] == "sft"]
 
 
@@ -79,7 +62,7 @@ def set_aside(run: RunFolder, name: str) -> None:
 
 @pytest.mark.timeout(WHOLE_SECONDS + 60)
 @pytest.mark.usefixtures("ray_cluster")
-def test_a_lost_rank_and_a_damaged_checkpoint_change_no_bit(tmp_path: Path) -> None:
+def test_a_lost_rank_and_a_damaged_checkpoint_change_no_bit(tmp_path: Path, dies_in: Any) -> None:
     run = RunFolder(tmp_path / "run")
     run.open(RECIPE, PROFILE)
 
@@ -102,7 +85,7 @@ def test_a_lost_rank_and_a_damaged_checkpoint_change_no_bit(tmp_path: Path) -> N
                 }
                 set_aside(run, "unbroken")
 
-                pid = await crew.learners._actors[1].__ray_call__.remote(arm, 7)
+                pid = await crew.learners._actors[1].__ray_call__.remote(dies_in, 7)
                 await sft_stage(crew)
                 (restarted,) = events(run, "learner_restarted")
                 assert restarted["step"] == 6, "the newest checkpoint before the death"
