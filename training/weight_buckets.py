@@ -6,7 +6,7 @@ of the whole buffer. A manifest is a version and its buckets' specs; the buffers
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -155,13 +155,6 @@ def staged(
         yield spec
         yield buffer
     yield version, staging.digests()
-
-
-def pack_bucket(tensors: Sequence[tuple[str, torch.Tensor]]) -> tuple[BucketSpec, np.ndarray]:
-    """One bucket in a buffer of its own, its digest in the spec."""
-    staging = Staging()
-    spec, buffer = staging.stage(tensors)
-    return replace(spec, digest=staging.digests()[0]), buffer
 
 
 def unpack_bucket(spec: BucketSpec, buffer: np.ndarray, where: str) -> list[tuple[str, torch.Tensor]]:

@@ -269,16 +269,20 @@ class Crew:
             "encode", examples, str(self.checkpoint(checkpoint)), await self.media()
         )
 
-    async def encode_rollouts(self, traces_refs: Sequence[Any], advantages: Mapping[str, float]) -> Any:
-        """Reference of the training batch of rollouts: the engine's own tokens and logprobs, with advantages."""
+    async def encode_rollouts(
+        self, traces_refs: Sequence[Any], advantages: Mapping[str, float], item_ids: Sequence[str]
+    ) -> Any:
+        """Reference of the training batch of these items' rollouts: the engine's own tokens and logprobs, with
+        advantages."""
         table = pa.table({"trace_id": list(advantages), "advantage": pa.array(advantages.values(), pa.float32())})
-        media = pa.table(
-            {
-                "item_id": [item.id for item in self.dataset.items],
-                "media": pa.array([list(item.media) for item in self.dataset.items], pa.list_(pa.string())),
-            }
-        )
+        asked = [self._media_of[item_id] for item_id in item_ids]
+        media = pa.table({"item_id": list(item_ids), "media": pa.array(asked, pa.list_(pa.string()))})
         return await self._synthesizer_reference("encode_rollouts", table, media, *traces_refs)
+
+    @cached_property
+    def _media_of(self) -> dict[str, tuple[str, ...]]:
+        """Image hashes by item."""
+        return {item.id: item.media for item in self.dataset.items}
 
     async def num_rows(self, batch_ref: Any) -> int:
         return (await self.fetch(batch_ref, "a training batch")).num_rows

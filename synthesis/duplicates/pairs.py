@@ -85,11 +85,6 @@ def default_decision(verdict: PairVerdict, first_side: str) -> Decision:
             return Decision.DROP_SECOND
 
 
-def dropped_ids(pairs: Iterable[Pair]) -> set[str]:
-    """Ids of all items that some pair takes out."""
-    return {key for pair in pairs for key in pair.dropped()}
-
-
 def overruled(pairs: Iterable[Pair], decisions: Mapping[str, Decision]) -> Iterator[Pair]:
     """The pairs, with a person's decision where there is one."""
     for pair in pairs:

@@ -1,6 +1,5 @@
 """The story of one example: from the row of its source, through every trace, to where it was taught and practised."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -160,8 +159,3 @@ def rl_steps(run: Path, item_id: str) -> list[Row]:
         for key in keys
         if key.rpartition("/")[2] == item_id
     ]
-
-
-def as_text(value: Any) -> str:
-    """A value of a story for people."""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

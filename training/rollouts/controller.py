@@ -191,12 +191,9 @@ class Controller:
 
     def _is_full(self) -> bool:
         """Whether the step can begin: enough has finished, and the rest finds room in the steps that may take it."""
-        if self._admission.oversample == 1:
-            finished = Counter(group.oldest_step for group in self._finished)
-            if not self._admission.is_safe(self.step, finished, self._begun):
-                return False
         if len(self._finished) >= self._admission.groups_per_step:
-            return True
+            finished = Counter(group.oldest_step for group in self._finished)
+            return self._admission.oversample > 1 or self._admission.is_safe(self.step, finished, self._begun)
         return not self._flights and self._update is None and self._room() < self._groups_per_call
 
     # training -------------------------------------------------------------------------------------------------------
@@ -221,6 +218,7 @@ class Controller:
                 await self._recover(lost.cause)
             finally:
                 step.cancel()
+                await asyncio.wait((step,))
         self.dropped.update(each.reason for each in left_out)
         self.step, self._refilled, self._in_training = self.step + 1, 0, 0
         await self._forget(self._is_too_old, "too_stale")

@@ -64,7 +64,7 @@ class RlSampler:
             sampled = await sample_chunk(crew, chunk, None, begins)
             limit = max(crew.recipe.rl.max_fault_ratio, 1.5 / sampled.verdicts.num_rows)  # one fault is no ratio yet
             refuse_faults(sampled.num_faults, sampled.verdicts.num_rows, limit, f"call {purpose}")
-            groups += [self._group(purpose, item.id, sampled) for item in chunk.items]
+            groups += self._groups(purpose, sampled)
         replay, keys = crew.journal.state.learner(self._role).replay, crew.journal.state.keys
         return [group for group in groups if keys[group.key].stage is Stage.JUDGED and group.key not in replay]
 
@@ -76,22 +76,29 @@ class RlSampler:
         ]
         await self._crew.journal.durable(*notes)
 
-    def _group(self, purpose: str, item_id: str, sampled: Sampled) -> FinishedGroup:
-        key = f"{purpose}/{item_id}"
-        mine = [row == item_id for row in sampled.traces.column("item_id").to_pylist()]
-        traces = sampled.traces.filter(pa.array(mine))
-        trace_ids = traces.column("id").to_pylist()
-        judged = set(trace_ids)
-        verdicts = sampled.verdicts.filter(
-            pa.array([trace_id in judged for trace_id in sampled.verdicts.column("trace_id").to_pylist()])
-        )
-        score_of = dict(zip(verdicts.column("trace_id").to_pylist(), verdicts.column("score").to_pylist(), strict=True))
-        scores = tuple(score_of[trace_id] for trace_id in trace_ids)
-        return FinishedGroup(
-            key=key,
-            item_id=item_id,
-            trace_ids=tuple(trace_ids),
-            scores=permuted_scores(scores, self._crew.seed, key) if self._role == "rl_permuted" else scores,
-            token_steps=token_steps(traces),
-            payload=GroupTables(traces_ref=sampled.traces_ref, traces=traces, verdicts=verdicts),
-        )
+    def _groups(self, purpose: str, sampled: Sampled) -> list[FinishedGroup]:
+        """A chunk's groups, in the order of its items."""
+        trace_ids, item_ids = (sampled.traces.column(name).to_pylist() for name in ("id", "item_id"))
+        judged, scores = (sampled.verdicts.column(name).to_pylist() for name in ("trace_id", "score"))
+        verdict_of = {trace_id: row for row, trace_id in enumerate(judged)}
+        rows_of: dict[str, list[int]] = {item.id: [] for item in sampled.items}
+        for row, item_id in enumerate(item_ids):
+            rows_of[item_id].append(row)
+        groups: list[FinishedGroup] = []
+        for item_id, rows in rows_of.items():
+            key, traces = f"{purpose}/{item_id}", sampled.traces.take(rows)
+            verdicts = [verdict_of[trace_ids[row]] for row in rows]
+            earned = tuple(scores[row] for row in verdicts)
+            groups.append(
+                FinishedGroup(
+                    key=key,
+                    item_id=item_id,
+                    trace_ids=tuple(trace_ids[row] for row in rows),
+                    scores=permuted_scores(earned, self._crew.seed, key) if self._role == "rl_permuted" else earned,
+                    token_steps=token_steps(traces),
+                    payload=GroupTables(
+                        traces_ref=sampled.traces_ref, traces=traces, verdicts=sampled.verdicts.take(verdicts)
+                    ),
+                )
+            )
+        return groups

@@ -11,7 +11,7 @@ from residency.actors.publisher import Published
 from residency.platform.cli.crew import Crew
 from residency.platform.cli.stages.learner_restarts import LearnersLost, Restarts, learners_at_work
 from residency.platform.cli.stages.mismatch_stop import diagnosed
-from residency.platform.cli.stages.replaying import recorded_groups
+from residency.platform.cli.stages.replaying import FIRST_CHECKPOINT, recorded_groups
 from residency.platform.cli.stages.rl_loss import loss_config
 from residency.platform.cli.stages.rl_sampler import GroupTables
 from residency.platform.cli.stages.step_batch import StepBatch, StepGroup, build_step
@@ -34,8 +34,6 @@ from residency.training.rollouts.roles import LearnerLost, LeftOut, Restoration
 from residency.training.step_checkpoints import keep_by_rule, newest_whole, step_folder
 
 Result = TypeVar("Result")
-
-FIRST_CHECKPOINT = "sft"  # where RL and its control begin
 
 
 class RlTrainer:

@@ -53,10 +53,11 @@ async def build_step(crew: Crew, groups: Sequence[StepGroup]) -> StepBatch:
     config = crew.recipe.rl
     algorithm = find_algorithm(config.algorithm)
     traces_refs = list(dict.fromkeys(group.traces_ref for group in groups))
+    item_ids = list(dict.fromkeys(group.key.rpartition("/")[2] for group in groups))
     advantages: dict[str, float] = {}
     for group in groups:
         advantages |= known(group.trace_ids, group_advantages(algorithm, group.scores).advantages)
-    batch_ref = await crew.encode_rollouts(traces_refs, advantages)
+    batch_ref = await crew.encode_rollouts(traces_refs, advantages, item_ids)
     if config.kl is None or config.kl.place != "reward":
         return StepBatch(batch_ref=batch_ref, kl_sum=None)
     with learners_at_work():
@@ -64,5 +65,5 @@ async def build_step(crew: Crew, groups: Sequence[StepGroup]) -> StepBatch:
     for group in groups:
         penalties = [config.kl.coefficient * kl_of.get(trace_id, 0.0) for trace_id in group.trace_ids]
         advantages |= known(group.trace_ids, group_advantages(algorithm, group.scores, penalties).advantages)
-    batch_ref = await crew.encode_rollouts(traces_refs, advantages)
+    batch_ref = await crew.encode_rollouts(traces_refs, advantages, item_ids)
     return StepBatch(batch_ref=batch_ref, kl_sum=math.fsum(kl_of.values()))
