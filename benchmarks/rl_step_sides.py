@@ -49,10 +49,13 @@ class Gate:
 
 def ours(work: Work, gate: Gate) -> None:
     """The stage that a run runs: controller, generator, verifier, synthesizer, learner ranks, publisher, journal."""
+    from residency.platform.cluster import prepare_environment
+
+    prepare_environment()  # before what imports Ray
     from residency.platform.cli.crew import Crew
     from residency.platform.cli.screen import Screen
     from residency.platform.cli.stages.rl_stage import train_with_rewards
-    from residency.platform.cluster import local_cluster, prepare_environment
+    from residency.platform.cluster import local_cluster
     from residency.platform.journal.journal import Journal
     from residency.platform.run_folder import RunFolder
 
@@ -65,7 +68,6 @@ def ours(work: Work, gate: Gate) -> None:
             gate.done(metrics={name: value for name, value in values.items() if name.endswith("seconds")})
             super().metric(role, step, values, units)
 
-    prepare_environment()
     recipe, profile, run = recipe_of(work), profile_of(), GatedRun(work.run)
     prompts = [item.id for item in items_of(work)]
 
