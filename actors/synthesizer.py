@@ -65,7 +65,7 @@ class SynthesizerActor:
 
         ``advantages`` has the columns trace_id, advantage; ``media`` item_id and media (the item's image hashes).
         """
-        from residency.training.encoding import encode_rollouts
+        from residency.training.rollout_encoding import encode_rollouts
 
         by_trace = dict(zip(*(advantages.column(name).to_pylist() for name in ("trace_id", "advantage")), strict=True))
         by_item = dict(zip(*(media.column(name).to_pylist() for name in ("item_id", "media")), strict=True))

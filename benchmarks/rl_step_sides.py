@@ -193,10 +193,10 @@ def micro_batches(
     """The step's tensors, ready, in as many micro-batches as our own ranks make."""
     from residency.platform.run_folder import RunFolder
     from residency.training.collation import collate
-    from residency.training.encoding import encode_rollouts
     from residency.training.micro_batches import plan_micro_batches
     from residency.training.pixel_cache import PixelCache
     from residency.training.policy_model import model_tokens
+    from residency.training.rollout_encoding import encode_rollouts
     from residency.training.training_batch import BatchReader
 
     traces = RunFolder(work.run).read_part("traces", purpose_of(step), 0)

@@ -1,17 +1,16 @@
-"""From examples and traces to training batches. Traces keep the engine's own tokens: nothing is tokenized twice."""
+"""From SFT examples to training batches. What an engine has sampled is encoded by ``rollout_encoding``."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
-import torch
 
 from residency.platform.arrow_tables import from_table
 from residency.platform.errors import DataError
-from residency.platform.records import Example, PolicyVersion
+from residency.platform.records import Example
 from residency.training.chat_content import message_content, takes_parts
 from residency.training.checkpoints import tokenizer_of
+from residency.training.image_features import ImageFeatures
 from residency.training.pixel_cache import PixelCache
 from residency.training.student_tokenizer import TURN_END
 from residency.training.training_batch import make_batch
@@ -35,21 +34,19 @@ def prompt_messages(
     return chat
 
 
-def expand_images(text: str, processor: Any, grids: np.ndarray) -> str:
-    """Replace each image placeholder by as many as the processor says the image takes."""
-    if not len(grids) and not hasattr(processor, "image_token"):
+def expand_images(text: str, processor: Any, images: Sequence[ImageFeatures]) -> str:
+    """Replace each image placeholder by what the processor says stands for the image."""
+    if not images and not hasattr(processor, "image_token"):
         return text  # a text-only model's processor is its tokenizer
     token: str = processor.image_token
     pieces = text.split(token)
-    if len(pieces) - 1 != len(grids):
+    if len(pieces) - 1 != len(images):
         raise DataError(
-            f"{len(pieces) - 1} image placeholders in the prompt for {len(grids)} images",
+            f"{len(pieces) - 1} image placeholders in the prompt for {len(images)} images",
             "one each",
             f"take {token} out of the question's text",
         )
-    inputs = {"image_grid_thw": torch.from_numpy(grids)}
-    expanded = [processor.replace_image_token(inputs, index) for index in range(len(grids))]
-    return pieces[0] + "".join(image + piece for image, piece in zip(expanded, pieces[1:], strict=True))
+    return pieces[0] + "".join(image.text + piece for image, piece in zip(images, pieces[1:], strict=True))
 
 
 def completion_weights(offsets: Sequence[Sequence[int]], loss_start: int) -> list[float]:
@@ -80,7 +77,7 @@ def encode_examples(examples: pa.Table, processor: Any, media: pa.Table) -> pa.T
             raise DataError(f"example {record.id} does not end with an assistant's message", "one to learn from")
         chat = prompt_messages(record.messages[:-1], len(record.media), as_parts)
         text = processor.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
-        prompts.append(expand_images(text, processor, cache.grids(record.media)))
+        prompts.append(expand_images(text, processor, cache.get(record.media)))
     answers = [record.messages[-1]["content"] for record in records]
     prompt_ids = tokenizer(prompts, add_special_tokens=False)["input_ids"] if records else []
     encoded = tokenizer(answers, add_special_tokens=False, return_offsets_mapping=True) if records else {}
@@ -96,40 +93,5 @@ def encode_examples(examples: pa.Table, processor: Any, media: pa.Table) -> pa.T
             "advantage": [0.0] * len(records),
             "sampler_logprobs": [[]] * len(records),
             "media": [list(record.media) for record in records],
-        }
-    )
-
-
-def oldest_step(packed: Sequence[int]) -> int:
-    """Optimizer step of the oldest of a trace's versions; −1 where it has none."""
-    return min((PolicyVersion.unpack(version).step for version in set(packed)), default=-1)
-
-
-def encode_rollouts(traces: pa.Table, advantages: Mapping[str, float], media: Mapping[str, Sequence[str]]) -> pa.Table:
-    """Sampled traces → a training batch of those that have an advantage (by trace id), in the table's order.
-
-    ``media`` gives the images of each item id. Token in, token out: the engine's own prompt and completion ids.
-    Raises DataError for a trace without tokens or with another number of logprobs than tokens.
-    """
-    names = ("id", "item_id", "prompt_token_ids", "token_ids", "logprobs", "policy_versions")
-    rows = [row for row in traces.select(list(names)).to_pylist() if row["id"] in advantages]
-    for row in rows:
-        if not row["token_ids"] or len(row["logprobs"]) != len(row["token_ids"]) or not row["prompt_token_ids"]:
-            raise DataError(
-                f"trace {row['id']}: {len(row['prompt_token_ids'])} prompt tokens, {len(row['token_ids'])} tokens,"
-                f" {len(row['logprobs'])} logprobs",
-                "a sampled trace with one logprob for each token",
-                "give no advantage to traces that no engine sampled",
-            )
-    return make_batch(
-        {
-            "id": [row["id"] for row in rows],
-            "token_ids": [row["prompt_token_ids"] + row["token_ids"] for row in rows],
-            "prompt_length": [len(row["prompt_token_ids"]) for row in rows],
-            "loss_weights": [[1.0] * len(row["token_ids"]) for row in rows],
-            "advantage": [advantages[row["id"]] for row in rows],
-            "sampler_logprobs": [row["logprobs"] for row in rows],
-            "sampled_step": [oldest_step(row["policy_versions"]) for row in rows],
-            "media": [list(media[row["item_id"]]) for row in rows],
         }
     )

@@ -10,13 +10,13 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from residency.training.encoding import encode_rollouts
 from residency.training.mismatch.cause import Layer
 from residency.training.mismatch.diagnosis import Diagnosis, diagnose
 from residency.training.mismatch.meter import budget
 from residency.training.mismatch.plain_scorer import PlainScorer
 from residency.training.mismatch.probes import Probes, Scoring
 from residency.training.mismatch.sampled_row import SampledRow, sampled_rows
+from residency.training.rollout_encoding import encode_rollouts
 
 BUDGET = budget(None, "float32")
 GENERATORS = "the generators'"

@@ -8,7 +8,8 @@ from PIL import Image
 from residency.platform.arrow_tables import to_table
 from residency.platform.errors import DataError
 from residency.platform.records import Example, Family, PolicyVersion, PromptMode, Target, Trace
-from residency.training.encoding import encode_examples, encode_rollouts
+from residency.training.encoding import encode_examples
+from residency.training.rollout_encoding import encode_rollouts
 from residency.training.training_batch import BATCH_SCHEMA, BatchReader
 
 QUESTION = "which side is the lesion on?\nChoose from: left, right."

@@ -15,11 +15,11 @@ from residency.platform.arrow_tables import to_table
 from residency.platform.prompts import render_prompt
 from residency.platform.records import AnswerKind, Family, Item, PromptMode, Split, Trace
 from residency.training.checkpoints import load_model, load_processor
-from residency.training.encoding import encode_rollouts
 from residency.training.mismatch.plain_scorer import PlainScorer
 from residency.training.mismatch.probes import Probes, Scoring
 from residency.training.mismatch.sampled_row import SampledRow, sampled_rows
 from residency.training.model_folder import media_token_ids
+from residency.training.rollout_encoding import encode_rollouts
 
 NUM_ITEMS, GROUP, NUM_TOKENS = 6, 3, 10
 VERSION = 7  # packed, of the weights that sampled and train
