@@ -167,8 +167,7 @@ def bare(work: Work, gate: Gate, rank: int, num_ranks: int, threads: int) -> Non
                 input_ids=micro.input_ids,
                 attention_mask=micro.attention_mask,
                 mm_token_type_ids=micro.mm_token_type_ids,
-                pixel_values=micro.pixel_values,
-                image_grid_thw=micro.image_grid_thw,
+                **micro.images,
                 use_cache=False,
             ).last_hidden_state
             logits_TV = model.get_output_embeddings()(hidden.flatten(0, 1).index_select(0, micro.positions_T))
@@ -194,8 +193,8 @@ def micro_batches(
     from residency.platform.run_folder import RunFolder
     from residency.training.collation import collate
     from residency.training.micro_batches import plan_micro_batches
+    from residency.training.model_inputs import model_tokens
     from residency.training.pixel_cache import PixelCache
-    from residency.training.policy_model import model_tokens
     from residency.training.rollout_encoding import encode_rollouts
     from residency.training.training_batch import BatchReader
 

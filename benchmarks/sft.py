@@ -153,8 +153,8 @@ def run_trainer(folder: Path, options: argparse.Namespace, wait: Callable[[], No
         ids = torch.tensor(row.tokens.astype(np.int64))
         labels = ids.clone()
         labels[: row.prompt_length] = -100
-        ((values, grid),) = pixels.get(row.media)
-        prepared.append({"input_ids": ids, "labels": labels, "pixel_values": values, "image_grid_thw": grid})
+        (image,) = pixels.get(row.media)
+        prepared.append({"input_ids": ids, "labels": labels, **image.tensors})
     ordered = [prepared[row] for rows in planned_rows(reader.num_rows, options) for row in rows]
     pad, image = int(processor.tokenizer.pad_token_id), int(processor.image_token_id)
 
@@ -171,7 +171,7 @@ def run_trainer(folder: Path, options: argparse.Namespace, wait: Callable[[], No
             "attention_mask": mask,
             "mm_token_type_ids": ((ids == image) & mask.bool()).int(),
             "pixel_values": torch.cat([row["pixel_values"] for row in rows]),
-            "image_grid_thw": torch.stack([row["image_grid_thw"] for row in rows]),
+            "image_grid_thw": torch.cat([row["image_grid_thw"] for row in rows]),
         }
 
     class Rounds(TrainerCallback):

@@ -1,6 +1,6 @@
 """One micro-batch as tensors: rows padded on the right, and where in them the completion tokens stand."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -8,33 +8,42 @@ import numpy as np
 import torch
 
 from residency.platform.errors import DataError
-from residency.training.pixel_cache import PixelCache, Pixels
+from residency.training.image_features import ImageFeatures, together
+from residency.training.pixel_cache import PixelCache
 from residency.training.training_batch import BatchReader
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Dummy:
+    """A picture for micro-batches without one, and its tokens."""
+
+    features: ImageFeatures
+    token_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ModelTokens:
-    """Ids that collation needs, and the vision tower's geometry (for the dummy image); no ``image`` id: text only."""
+    """What collation needs to know of a model; one that sees no pictures has no ``dummy``."""
 
     pad: int
-    image: int | None = None
-    patch_values: int = 0  # values of one patch
-    spatial_merge: int = 0  # patches along an edge of one token
+    image: tuple[int, ...] = ()  # tokens of type 1
+    dummy: Dummy | None = None
+    images_a_row: int | None = None  # the most that are processed as one alone is; None: any number
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MicroBatch:
     """N rows padded to L; T completion tokens, in row order.
 
-    ``positions_T`` index the flattened [N·L] positions whose hidden state *predicts* each completion token. For a
-    text-only model there are no pixels, and no images in ``image_grid_thw``.
+    ``positions_T`` index the flattened [N·L] positions whose hidden state *predicts* each completion token.
+    ``images`` are the tensors of the pictures in the order of their placeholders, by the processor's names; a
+    text-only model has none.
     """
 
     input_ids: torch.Tensor  # int64 [N, L]
     attention_mask: torch.Tensor  # int64 [N, L]
     mm_token_type_ids: torch.Tensor  # int32 [N, L], 1 at image tokens
-    pixel_values: torch.Tensor  # [patches, values]
-    image_grid_thw: torch.Tensor  # int64 [images, 3]
+    images: Mapping[str, torch.Tensor]
     positions_T: torch.Tensor  # int64
     targets_T: torch.Tensor  # int64
     weights_T: torch.Tensor
@@ -44,15 +53,11 @@ class MicroBatch:
     num_input_tokens: int
 
     def to(self, device: torch.device) -> "MicroBatch":
-        tensors = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "num_input_tokens"}
-        moved: dict[str, Any] = {name: tensor.to(device) for name, tensor in tensors.items()}
-        return replace(self, **moved)
-
-
-def dummy_image(tokens: ModelTokens) -> Pixels:
-    """A grey picture of one token, for micro-batches without images."""
-    edge = tokens.spatial_merge
-    return torch.zeros(edge * edge, tokens.patch_values), torch.tensor([1, edge, edge])
+        tensors = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        moved: dict[str, Any] = {
+            name: tensor.to(device) for name, tensor in tensors.items() if isinstance(tensor, torch.Tensor)
+        }
+        return replace(self, **moved, images={name: tensor.to(device) for name, tensor in self.images.items()})
 
 
 def collate(reader: BatchReader, rows: Sequence[int], pixels: PixelCache, tokens: ModelTokens) -> MicroBatch:
@@ -63,12 +68,19 @@ def collate(reader: BatchReader, rows: Sequence[int], pixels: PixelCache, tokens
     one too. Raises DataError for a row with images where the model sees none.
     """
     parts = [reader.row(row) for row in rows]
-    sees = tokens.image is not None
-    if not sees and any(part.media for part in parts):
+    dummy = tokens.dummy
+    if dummy is None and any(part.media for part in parts):
         raise DataError(
             "a batch with images for a text-only model",
             "a model that sees images, or items without them",
             "take a multimodal model for the student, or leave these items out of the mixture",
+        )
+    if tokens.images_a_row is not None and any(len(part.media) > tokens.images_a_row for part in parts):
+        raise DataError(
+            f"a prompt with {max(len(part.media) for part in parts)} images for a model that processes an image beside"
+            " others in another way than alone",
+            "one image a prompt",
+            "take a model of another family, or leave these items out",
         )
     images = pixels.get([name for part in parts for name in part.media])
     sequences = [part.tokens for part in parts]
@@ -77,10 +89,11 @@ def collate(reader: BatchReader, rows: Sequence[int], pixels: PixelCache, tokens
     advantages = [part.advantage for part in parts]
     logprobs = [part.logprobs for part in parts]
     sampled = [part.sampled_step for part in parts]
-    if not images and (sees or not parts):
-        images = [dummy_image(tokens)] if sees else []
-        sequences.append(np.array([tokens.image if sees else tokens.pad, tokens.pad], np.int32))
-        spans.append((1, 2))
+    if not images and (dummy is not None or not parts):
+        images = [dummy.features] if dummy is not None else []
+        stand_in = dummy.token_ids if dummy is not None else (tokens.pad,)
+        sequences.append(np.array([*stand_in, tokens.pad], np.int32))
+        spans.append((len(stand_in), len(stand_in) + 1))
         weights.append(np.zeros(1, np.float32))
         advantages.append(0.0)
         sampled.append(-1)
@@ -97,13 +110,12 @@ def collate(reader: BatchReader, rows: Sequence[int], pixels: PixelCache, tokens
     )
     counts = [end - start for start, end in spans]
     input_ids, attention_mask = torch.from_numpy(ids), torch.from_numpy(mask)
-    positions_T = torch.from_numpy(positions)
+    positions_T, images_T = torch.from_numpy(positions), torch.tensor(tokens.image, dtype=torch.long)
     return MicroBatch(
         input_ids=input_ids,
         attention_mask=attention_mask,
-        mm_token_type_ids=((input_ids == (tokens.image if sees else -1)) & attention_mask.bool()).int(),
-        pixel_values=torch.cat([values for values, _ in images]) if images else torch.zeros(0, 0),
-        image_grid_thw=torch.stack([grid for _, grid in images]) if images else torch.zeros(0, 3, dtype=torch.long),
+        mm_token_type_ids=(torch.isin(input_ids, images_T) & attention_mask.bool()).int(),
+        images=together(images),
         positions_T=positions_T,
         targets_T=input_ids.view(-1)[positions_T + 1],
         weights_T=torch.from_numpy(np.concatenate(weights).astype(np.float32)),

@@ -71,12 +71,12 @@ def deepspeed_config(settings: EngineSettings, universal: bool = False) -> dict[
 
 
 def in_vision_tower(name: str) -> bool:
-    """Whether a parameter is below a module called ``visual`` or ``vision_tower``.
+    """Whether a parameter is below a module called ``visual``, ``vision_tower`` or ``vision_model``.
 
     Its projector (``merger``) is not counted: it learns with the language model.
     """
     path = name.split(".")
-    return ("visual" in path or "vision_tower" in path) and "merger" not in path
+    return not {"visual", "vision_tower", "vision_model"}.isdisjoint(path) and "merger" not in path
 
 
 def freeze_vision_tower(model: torch.nn.Module) -> None:

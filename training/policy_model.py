@@ -7,11 +7,10 @@ from typing import Any
 
 import torch
 
-from residency.platform.errors import ModelError
 from residency.training.adapters import Adapter, Adapters, restore_base
-from residency.training.checkpoints import checkpoint_names, load_model, saved_parameters, tokenizer_of
-from residency.training.collation import ModelTokens
+from residency.training.checkpoints import checkpoint_names, load_model, saved_parameters
 from residency.training.deepspeed_config import EngineSettings, freeze_vision_tower
+from residency.training.model_inputs import check_inputs, model_tokens
 from residency.training.weight_buckets import plan_buckets
 
 Bucket = list[tuple[str, torch.nn.Parameter, Adapter | None]]  # live name, weight (of the base), its adapter
@@ -28,6 +27,7 @@ class PolicyModel:
         self.model = load_model(model_dir, settings.dtype, settings.trust_remote_code)
         if settings.activation_checkpointing:
             self.model.gradient_checkpointing_enable()
+        check_inputs(self.model, processor)
         self.tokens = model_tokens(self.model.config, processor)
         self.names = checkpoint_names(self.model)
         self._weights = saved_parameters(self.model)  # before adapters: the parameters stay, their live names change
@@ -49,28 +49,6 @@ class PolicyModel:
             parts += [part for _, _, adapter in bucket if adapter for part in (adapter.down, adapter.up)]
             with gathered(parts):
                 yield bucket
-
-
-def model_tokens(config: Any, processor: Any) -> ModelTokens:
-    """What collation needs to know of a model; ModelError for a vision tower that is not fed as Qwen-VL's is."""
-    tokenizer = tokenizer_of(processor)
-    pad = int(tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id)
-    vision = getattr(config, "vision_config", None)
-    if vision is None:
-        return ModelTokens(pad=pad)
-    absent = [name for name in ("temporal_patch_size", "patch_size", "spatial_merge_size") if not hasattr(vision, name)]
-    if absent:
-        raise ModelError(
-            f"the vision tower of a {config.model_type} model has no {', '.join(absent)}",
-            "one that takes flat patches and a grid for each image (Qwen2-VL, Qwen2.5-VL, Qwen3-VL and their like)",
-            "take a model of that family, or a text-only one",
-        )
-    return ModelTokens(
-        pad=pad,
-        image=int(config.image_token_id),
-        patch_values=3 * int(vision.temporal_patch_size) * int(vision.patch_size) ** 2,
-        spatial_merge=int(vision.spatial_merge_size),
-    )
 
 
 def whole_shape(parameter: torch.nn.Parameter) -> torch.Tensor:

@@ -6,6 +6,7 @@ import torch
 
 from residency.training.collation import MicroBatch
 from residency.training.logprobs import token_logprobs
+from residency.training.model_inputs import forward_names, media_inputs
 
 
 class TokenScorer(torch.nn.Module):
@@ -18,19 +19,14 @@ class TokenScorer(torch.nn.Module):
     def __init__(self, model: Any, banned: tuple[int, ...]) -> None:
         super().__init__()
         self.model = model
+        self._accepted = forward_names(model)
         self.register_buffer("banned", torch.tensor(banned, dtype=torch.long), persistent=False)
 
     def forward(
         self, batch: MicroBatch, temperature: float, top_k: int = 0, top_p: float = 1.0
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Logprobs [T] and entropies [T]."""
-        seen: dict[str, torch.Tensor] = {}
-        if len(batch.image_grid_thw):  # else the model is a text-only one: a dummy image stands in everywhere else
-            seen = {
-                "mm_token_type_ids": batch.mm_token_type_ids,
-                "pixel_values": batch.pixel_values,
-                "image_grid_thw": batch.image_grid_thw,
-            }
+        seen = media_inputs(batch, self._accepted)
         outputs = self.model.base_model(
             input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False, **seen
         )

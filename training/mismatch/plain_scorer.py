@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,8 +19,8 @@ from residency.training.micro_batches import plan_micro_batches
 from residency.training.mismatch.probes import OWN_IMAGES, Probes, Scoring
 from residency.training.mismatch.sampled_row import SampledRow, ScoredTokens
 from residency.training.model_folder import media_token_ids
+from residency.training.model_inputs import model_tokens
 from residency.training.pixel_cache import PixelCache
-from residency.training.policy_model import model_tokens
 from residency.training.token_scorer import TokenScorer
 from residency.training.training_batch import BatchReader, make_batch
 from residency.training.weights_echo import WeightsEcho
@@ -49,16 +48,17 @@ class PlainScorer:
     ) -> None:
         self._folders, self._trust = dict(folders), trust_remote_code
         self._processor = load_processor(folders[own], trust_remote_code)
-        own_way = getattr(self._processor, "image_processor", None)  # a text-only model has none
-        ways: dict[str, Any] = {OWN_IMAGES: own_way}
-        if own_way is not None:
+        self._pixels = {OWN_IMAGES: PixelCache(self._processor, media)}
+        if hasattr(self._processor, "image_processor"):  # a text-only model has none
             folders_of = processors or {}
-            ways |= {
-                label: load_processor(folders_of[label], trust_remote_code).image_processor for label in folders_of
+            self._pixels |= {
+                label: PixelCache(load_processor(folders_of[label], trust_remote_code), media) for label in folders_of
             }
-            ways |= {REVERSED_CHANNELS: swapped(own_way), REVERSED_ORDER: own_way}
-        self._pixels = {label: PixelCache(SimpleNamespace(image_processor=way), media) for label, way in ways.items()}
-        self._image_ways = tuple(label for label in ways if label != OWN_IMAGES)
+            self._pixels |= {
+                REVERSED_CHANNELS: SwappedPixels(self._processor, media),
+                REVERSED_ORDER: self._pixels[OWN_IMAGES],
+            }
+        self._image_ways = tuple(label for label in self._pixels if label != OWN_IMAGES)
         self._loaded: tuple[tuple[str, str], TokenScorer] | None = None
         self._hidden: tuple[Any, list[torch.Tensor]] | None = None
 
@@ -99,7 +99,7 @@ class PlainScorer:
         chat = prompt_messages([{"role": "user", "content": row.prompt}], len(media))
         text: str = self._processor.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
         if media:
-            text = expand_images(text, self._processor, self._pixels[OWN_IMAGES].grids(media))
+            text = expand_images(text, self._processor, self._pixels[OWN_IMAGES].get(media))
         return self.encode(text)
 
     def encode(self, text: str) -> tuple[int, ...]:
@@ -156,10 +156,8 @@ def batch_of(rows: Sequence[ScoredTokens], reverse_images: bool = False) -> pa.T
     )
 
 
-def swapped(image_processor: Any) -> Any:
-    """The processor on pictures whose red and blue have changed places."""
+class SwappedPixels(PixelCache):
+    """Of pictures whose red and blue have changed places."""
 
-    def process(images: Sequence[Image.Image], **options: Any) -> Any:
-        return image_processor(images=[Image.merge("RGB", image.split()[::-1]) for image in images], **options)
-
-    return process
+    def _open(self, name: str) -> Image.Image:
+        return Image.merge("RGB", super()._open(name).split()[::-1])

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pytest
 import torch
@@ -11,9 +10,10 @@ from PIL import Image
 
 from residency.platform.errors import DataError
 from residency.training.checkpoints import load_model
-from residency.training.collation import MicroBatch, ModelTokens, collate
+from residency.training.collation import MicroBatch, collate
 from residency.training.losses import sft_loss
 from residency.training.model_folder import media_token_ids
+from residency.training.model_inputs import model_tokens
 from residency.training.pixel_cache import PixelCache
 from residency.training.token_scorer import TokenScorer
 from residency.training.training_batch import BatchReader, make_batch
@@ -41,20 +41,15 @@ def rows(processor: Any, media: pa.Table) -> pa.Table:
     )
 
 
-def collated(processor: Any, media: pa.Table, chosen: list[int]) -> MicroBatch:
-    tokens = ModelTokens(
-        pad=int(processor.tokenizer.pad_token_id),
-        image=int(processor.image_token_id),
-        patch_values=1176,
-        spatial_merge=2,
-    )
+def collated(scorer: TokenScorer, processor: Any, media: pa.Table, chosen: list[int]) -> MicroBatch:
+    tokens = model_tokens(scorer.model.config, processor)
     return collate(BatchReader(rows(processor, media)), chosen, PixelCache(processor, media), tokens)
 
 
 def test_logprobs_are_those_of_a_forward_of_each_row(
     scorer: TokenScorer, processor: Any, media: pa.Table, pictures: list[Image.Image]
 ) -> None:
-    micro = collated(processor, media, [0, 1, 2])
+    micro = collated(scorer, processor, media, [0, 1, 2])
     with torch.no_grad():
         logprobs, entropies = scorer(micro, 0.7)
     table = rows(processor, media).to_pylist()
@@ -80,7 +75,7 @@ def test_logprobs_are_those_of_a_forward_of_each_row(
 def test_without_pictures_the_vision_tower_still_runs_and_changes_nothing(
     scorer: TokenScorer, processor: Any, media: pa.Table, chosen: list[int]
 ) -> None:
-    micro = collated(processor, media, chosen)
+    micro = collated(scorer, processor, media, chosen)
     scorer.zero_grad()
     logprobs, _ = scorer(micro, 1.0)
     assert torch.isfinite(logprobs).all()
@@ -95,14 +90,13 @@ def test_without_pictures_the_vision_tower_still_runs_and_changes_nothing(
 def test_the_cache_forgets_the_oldest_and_answers_the_same(processor: Any, media: pa.Table) -> None:
     names = media.column("hash").to_pylist()
     whole = PixelCache(processor, media)
-    one_picture = whole.get(names[:1])[0][0].nbytes
+    one_picture = whole.get(names[:1])[0].num_bytes
     small = PixelCache(processor, media, max_bytes=one_picture)
     for name in [*names, *names]:
-        values, grid = small.get([name])[0]
-        wanted, wanted_grid = whole.get([name])[0]
-        assert torch.equal(values, wanted)
-        assert torch.equal(grid, wanted_grid)
+        got, wanted = small.get([name])[0], whole.get([name])[0]
+        assert got.text == wanted.text == processor.image_token * 9
+        assert all(torch.equal(got.tensors[key], tensor) for key, tensor in wanted.tensors.items())
         assert small.num_bytes <= one_picture
-    assert np.array_equal(small.grids(names[:2]), [[1, 6, 6], [1, 6, 6]])
+    assert [image.tensors["image_grid_thw"].tolist() for image in small.get(names[:2])] == [[[1, 6, 6]]] * 2
     with pytest.raises(DataError, match="not in the media table of 3 images"):
         small.get(["f" * 64])
