@@ -131,7 +131,8 @@ class JournalState:
                 )
         if len(set(record.keys)) < len(record.keys):
             raise DataError(f"{about} names a group twice", "each group once")
-        learner.train(record)
+        kept = tuple(self.keys[key].admitted.key for key in record.keys)  # the very strings: a copy would stay for ever
+        learner.train(Trained(kept, record.incarnation, record.step, record.learner))
         self._learners[record.learner] = learner
         version = (record.incarnation, record.step)
         for key in record.keys:

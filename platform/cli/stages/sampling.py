@@ -197,9 +197,9 @@ async def generate_chunk(
         raise
     traces = await crew.fetch(traces_ref, "a generator's rollouts")
     name = crew.run.write_part("traces", chunk.purpose, chunk.number, traces)
-    versions = versions_by_item(traces)
+    versions, refs = versions_by_item(traces), (name,)
     await crew.queue.answer(
-        [Answered(key, worker, (name,), *versions[item.id]) for key, item in zip(chunk.keys, chunk.items, strict=True)]
+        [Answered(key, worker, refs, *versions[item.id]) for key, item in zip(chunk.keys, chunk.items, strict=True)]
     )
     crew.run.event(
         "rollouts_passed", purpose=chunk.purpose, reference=name_of(traces_ref), bytes=traces.nbytes,
@@ -222,10 +222,12 @@ def given_up(crew: Crew, chunk: Chunk) -> RoleError:
 def versions_by_item(traces: pa.Table) -> dict[str, tuple[int, int]]:
     """Item → (oldest, newest) packed version of its tokens."""
     found: dict[str, tuple[int, int]] = {}
+    spans: dict[tuple[int, int], tuple[int, int]] = {}  # equal ones are one object: the journal's state keeps them all
     item_ids, versions = traces.column("item_id").to_pylist(), traces.column("policy_versions").to_pylist()
     for item_id, tokens in zip(item_ids, versions, strict=True):
         oldest, newest = found.get(item_id, (min(tokens, default=0), max(tokens, default=0)))
-        found[item_id] = min([oldest, *tokens]), max([newest, *tokens])
+        span = min([oldest, *tokens]), max([newest, *tokens])
+        found[item_id] = spans.setdefault(span, span)
     return found
 
 
@@ -233,12 +235,14 @@ async def judge_chunk(crew: Crew, chunk: Chunk, traces_ref: Any, traces: pa.Tabl
     """Verdicts of a chunk's traces, on disk and in the journal."""
     verdicts = await crew.judge(traces_ref, chunk.items)
     name = crew.run.write_part("verdicts", chunk.purpose, chunk.number, verdicts)
-    score_of = dict(zip(verdicts.column("trace_id").to_pylist(), verdicts.column("score").to_pylist(), strict=True))
+    refs, distinct = (name,), dict[float | None, float | None]()  # equal scores are one object, as above
+    earned = [distinct.setdefault(score, score) for score in verdicts.column("score").to_pylist()]
+    score_of = dict(zip(verdicts.column("trace_id").to_pylist(), earned, strict=True))
     scores: dict[str, list[float | None]] = {item.id: [] for item in chunk.items}
     for item_id, trace_id in zip(traces.column("item_id").to_pylist(), traces.column("id").to_pylist(), strict=True):
         scores[item_id].append(score_of[trace_id])
     await crew.journal.durable(
-        *(Judged(key, tuple(scores[item.id]), (name,)) for key, item in zip(chunk.keys, chunk.items, strict=True))
+        *(Judged(key, tuple(scores[item.id]), refs) for key, item in zip(chunk.keys, chunk.items, strict=True))
     )
     return verdicts
 

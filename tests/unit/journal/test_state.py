@@ -196,6 +196,14 @@ def test_learners_have_ancestries_of_their_own() -> None:
     assert state.keys["rl-1/a"].stage is Stage.TRAINED
 
 
+def test_a_step_keeps_no_second_copy_of_its_keys() -> None:
+    """They stay in memory as long as the run goes on."""
+    key = "rl-1/" + "a" * 64
+    state = state_of(*judged(key), Trained(("".join(list(key)),), 0, 1))
+    ((_, (kept,)),) = state.learner().steps()
+    assert kept is state.keys[key].admitted.key
+
+
 @given(st.lists(st.integers(0, 5), max_size=25))
 def test_each_group_is_in_one_step_of_the_ancestry_and_none_is_lost(moves: list[int]) -> None:
     """0–3: train on that many of the next due groups; 4, 5: restart from the newest checkpoint, or the one before."""
