@@ -1,12 +1,12 @@
-"""cluster.yaml is what `ray up` accepts, and has room for what profiles/cluster.yaml asks."""
+"""The cluster files are what `ray up` accepts, and cluster.yaml has room for what profiles/cluster.yaml asks."""
 
-import copy
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from jsonschema import ValidationError
+from ray.autoscaler._private.cli_logger import SilentClickException
 from ray.autoscaler._private.util import prepare_config, validate_config
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -18,8 +18,9 @@ def config() -> dict[str, Any]:
     return yaml.safe_load((ROOT / "cluster.yaml").read_text())
 
 
-def test_ray_accepts_it(config: dict[str, Any]) -> None:
-    prepared = prepare_config(copy.deepcopy(config))
+@pytest.mark.parametrize("name", ["cluster.yaml", "deploy/on-premises.yaml"])
+def test_ray_accepts_it(name: str) -> None:
+    prepared = prepare_config(yaml.safe_load((ROOT / name).read_text()))
     prepared["cluster_synced_files"] = []  # which `ray up` fills in from file_mounts
     validate_config(prepared)
 
@@ -60,7 +61,29 @@ def test_every_role_of_the_cluster_profile_fits(config: dict[str, Any]) -> None:
     assert all(amount >= 0 for pool in left.values() for amount in pool.values()), left
 
 
-def test_nodes_install_the_lock_and_ask_for_the_token(config: dict[str, Any]) -> None:
+def test_ray_would_refuse_an_unknown_key_and_a_cluster_without_addresses(config: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match="idle_timeout"):
+        validate_config(prepare_config({**config, "idle_timeout": 10}))
+    own = yaml.safe_load((ROOT / "deploy" / "on-premises.yaml").read_text())
+    del own["provider"]["head_ip"]
+    with pytest.raises(SilentClickException):
+        prepare_config(own)
+
+
+def test_every_machine_of_ones_own_brings_its_labels_and_the_shared_disk() -> None:
+    own = yaml.safe_load((ROOT / "deploy" / "on-premises.yaml").read_text())
+    assert "--labels-file=/etc/residency/labels.yaml" in own["worker_start_ray_commands"][-1]
+    assert "--num-cpus=0" in own["head_start_ray_commands"][-1]
+    assert "--volume /etc/residency:/etc/residency:ro" in own["docker"]["run_options"]
+    assert any("mountpoint" in line and "exit 1" in line for line in own["initialization_commands"])
+
+
+@pytest.mark.parametrize("name", ["cluster.yaml", "deploy/on-premises.yaml"])
+def test_nodes_install_the_lock_know_the_runs_and_ask_for_the_token(name: str) -> None:
+    config = yaml.safe_load((ROOT / name).read_text())
+    assert "--env RESIDENCY_RUNS=/mnt/residency/runs" in config["docker"]["run_options"]
+    assert config["file_mounts"]["/home/ray/.ray/auth_token"] == "~/.ray/auth_token"
+    assert "**/.git" in config["rsync_exclude"]
     assert any("requirements/gpu.lock" in line for line in config["setup_commands"])
     starts = [
         line
