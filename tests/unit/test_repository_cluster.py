@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 import yaml
 from jsonschema import ValidationError
-from ray.autoscaler._private.cli_logger import SilentClickException
 from ray.autoscaler._private.util import prepare_config, validate_config
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -66,7 +65,7 @@ def test_ray_would_refuse_an_unknown_key_and_a_cluster_without_addresses(config:
         validate_config(prepare_config({**config, "idle_timeout": 10}))
     own = yaml.safe_load((ROOT / "deploy" / "on-premises.yaml").read_text())
     del own["provider"]["head_ip"]
-    with pytest.raises(SilentClickException):
+    with pytest.raises(Exception, match="head_ip"):
         prepare_config(own)
 
 
