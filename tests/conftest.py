@@ -1,9 +1,11 @@
 """Fixtures that several suites share."""
 
+import importlib.util
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,18 @@ def tiny_student_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from residency.training.student import build_student
 
     return build_student(tmp_path_factory.mktemp("student") / "tiny", TINY_TEXTS, seed=0)
+
+
+@pytest.fixture(scope="session")
+def family_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """A tiny model of a family of ``tiny_families.py`` by its name, each built once a session."""
+    spec = importlib.util.spec_from_file_location("tiny_families", Path(__file__).with_name("tiny_families.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    families = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(families)
+    home = tmp_path_factory.mktemp("families")
+    return cache(lambda name: families.build_family(name, home / name, TINY_TEXTS))
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,6 @@ class ModelTokens:
     pad: int
     image: tuple[int, ...] = ()  # tokens of type 1
     dummy: Dummy | None = None
-    images_a_row: int | None = None  # the most that are processed as one alone is; None: any number
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,13 +73,6 @@ def collate(reader: BatchReader, rows: Sequence[int], pixels: PixelCache, tokens
             "a batch with images for a text-only model",
             "a model that sees images, or items without them",
             "take a multimodal model for the student, or leave these items out of the mixture",
-        )
-    if tokens.images_a_row is not None and any(len(part.media) > tokens.images_a_row for part in parts):
-        raise DataError(
-            f"a prompt with {max(len(part.media) for part in parts)} images for a model that processes an image beside"
-            " others in another way than alone",
-            "one image a prompt",
-            "take a model of another family, or leave these items out",
         )
     images = pixels.get([name for part in parts for name in part.media])
     sequences = [part.tokens for part in parts]

@@ -10,7 +10,7 @@ from PIL import Image
 from residency.platform.errors import ModelError
 from residency.training.checkpoints import tokenizer_of
 from residency.training.collation import Dummy, MicroBatch, ModelTokens
-from residency.training.image_features import check_processor, features_of, grey_picture, processed
+from residency.training.image_features import check_processor, features_of, grey_picture
 
 TOKEN_TYPES = ("mm_token_type_ids", "token_type_ids")  # 1 where a token stands for an image
 CHANGED_LOGITS = {"final_logit_softcapping": (None,), "logit_scale": (None, 1), "logits_scaling": (None, 1)}
@@ -41,16 +41,7 @@ def model_tokens(config: Any, processor: Any) -> ModelTokens:
         pad=pad,
         image=tuple(int(token) for token in processor.image_token_ids),
         dummy=Dummy(features=grey, token_ids=tuple(tokenizer(grey.text, add_special_tokens=False)["input_ids"])),
-        images_a_row=None if alike(processor) else 1,
     )
-
-
-def alike(processor: Any) -> bool:
-    """Whether a picture becomes the same beside another one as alone: LLaVA-OneVision cuts only lone ones in tiles."""
-    picture = Image.new("RGB", (56, 40), (128, 128, 128))
-    (alone,) = features_of(processor, [picture])
-    _, texts = processed(processor, [picture, picture])
-    return texts == [alone.text, alone.text]
 
 
 def check_inputs(model: Any, processor: Any) -> None:
