@@ -1,6 +1,7 @@
 """A local Ray cluster for one run, or the cluster that is there; chatter goes to files, every wait has a deadline."""
 
 import asyncio
+import hashlib
 import logging
 import os
 import secrets
@@ -29,15 +30,21 @@ QUIET_ENVIRONMENT = {
 }
 
 
+def in_a_job() -> bool:
+    """Whether this process is the driver of a Ray Job: it belongs to that cluster, whatever its profile says."""
+    return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ  # which Ray's job supervisor sets for its driver
+
+
 def prepare_environment() -> None:
     """Environment of this process and all it starts; must stand before Ray is imported, which reads it then."""
     for name, value in QUIET_ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
+        if not (name == "RAY_AUTH_MODE" and in_a_job()):  # there the cluster has decided
+            os.environ.setdefault(name, value)
     tools = str(Path(sys.prefix) / "bin")  # ninja, with which torch loads compiled operators
     if tools not in os.environ["PATH"].split(os.pathsep):
         os.environ["PATH"] = os.pathsep.join([tools, os.environ["PATH"]])
     home = Path(os.environ.get("RAY_AUTH_TOKEN_PATH", "~/.ray/auth_token")).expanduser()
-    if os.environ["RAY_AUTH_MODE"] == "token" and not home.is_file():
+    if os.environ.get("RAY_AUTH_MODE") == "token" and not home.is_file() and not in_a_job():
         # Asked for a token and finding none, Ray's server does not start: a private cluster gets one of its own.
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 
@@ -61,17 +68,24 @@ def errors_to_file(logs: Path) -> Iterator[None]:
         worker.print_to_stdstream = shown
 
 
+def namespace_of(run: Path) -> str:
+    """The run's Ray namespace: names of actors in it clash with no other run's, and it tells whose an actor is."""
+    return f"residency-{run.name}-{hashlib.sha256(str(run.absolute()).encode()).hexdigest()[:8]}"
+
+
 @contextmanager
 def local_cluster(profile: Profile, logs: Path) -> Iterator[None]:
-    """Ray for the run: a private local cluster, or (``cluster_cpus`` absent) the one this process belongs to.
+    """Ray for the run: a private local cluster, or the one that is there (``cluster_cpus`` absent, or in a Ray Job).
 
-    A local cluster's log files are moved to ``logs`` when it ends.
+    A local cluster's log files are moved to ``logs``, which is in the run's folder, when it ends.
     """
     import ray
 
-    if profile.cluster_cpus is None:
+    if profile.cluster_cpus is None or in_a_job():
         with errors_to_file(logs):
-            ray.init(address="auto", log_to_driver=False)
+            ray.init(
+                address="auto", namespace=namespace_of(logs.parent), log_to_driver=False, logging_level=logging.ERROR
+            )
             try:
                 yield
             finally:

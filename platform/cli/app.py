@@ -23,6 +23,7 @@ from residency.platform.cli.run_command import (
 )
 from residency.platform.cli.screen import console
 from residency.platform.cli.serve_command import serve_command
+from residency.platform.cli.submit_command import submit_command
 from residency.platform.cli.trace_command import trace_command
 from residency.platform.cli.verify_command import verify_command
 from residency.platform.cluster import prepare_environment
@@ -51,6 +52,7 @@ app.command("trace")(trace_command)
 app.add_typer(review_app, name="review")
 app.command("ablate")(ablate_command)
 app.command("serve")(serve_command)
+app.command("submit")(submit_command)
 
 
 def main() -> None:
