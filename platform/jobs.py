@@ -1,6 +1,7 @@
 """Runs as Ray Jobs: submitted under the run's name, followed to their end. `ray job` lists, shows and stops them."""
 
 import asyncio
+import logging
 import re
 import shlex
 import tempfile
@@ -26,6 +27,9 @@ REQUEST_SECONDS = 60.0
 LOST_SECONDS = 120.0  # without an answer, after which a cluster counts as lost
 QUIET_SECONDS = 120.0  # without a line, after which the job's state is asked for
 GRACE_SECONDS = 60  # that a stopped job has for ending in good order; Ray's own 3 s are too few for a checkpoint
+
+for chatty in ("ray.dashboard.modules.dashboard_sdk", "ray._private.runtime_env.packaging"):
+    logging.getLogger(chatty).setLevel(logging.WARNING)
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 

@@ -1,12 +1,15 @@
 """What `residency submit` asks of a cluster, without one: places, refusals, a log shown once. No cluster starts."""
 
+import asyncio
 import subprocess
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
+from ray.job_submission import JobDetails, JobStatus, JobType
 
 from residency.platform.errors import BadInputError, RoleError, RunInUseError
-from residency.platform.jobs import RUN, JobLog, connect, entrypoint, in_use, run_place
+from residency.platform.jobs import RUN, JobLog, connect, entrypoint, follow, in_use, run_place
 
 
 @pytest.mark.parametrize(("run", "place"), [("a-1.b", "/shared/my runs/a-1.b"), ("/data/x y/$HOME", "/data/x y/$HOME")])
@@ -56,3 +59,43 @@ def test_the_refusal_says_how_to_follow_and_to_stop() -> None:
     assert isinstance(refusal, RunInUseError)
     assert "ray job stop mine-3 --address http://h:8265" in str(refusal)
     assert RUN == "residency_run"
+
+
+class Wire:
+    """A job's log over a network that fails: each connection gives some of it and then an error, or its end."""
+
+    def __init__(self, *connections: Sequence[str | Exception]) -> None:
+        self._connections, self.ended = list(connections), False
+
+    async def tail_job_logs(self, _: str) -> AsyncIterator[str]:
+        for part in self._connections.pop(0):
+            if isinstance(part, Exception):
+                raise part
+            yield part
+        self.ended = True
+
+    def get_job_info(self, job_id: str) -> JobDetails:
+        status = JobStatus.SUCCEEDED if self.ended else JobStatus.RUNNING
+        fields: dict[str, Any] = {"type": JobType.SUBMISSION, "submission_id": job_id, "status": status}
+        return JobDetails(**fields, entrypoint="")
+
+
+def follow_wire(wire: Any, lost_seconds: float) -> tuple[JobDetails, str]:
+    shown: list[str] = []
+    return asyncio.run(follow(wire, "mine-1", shown.append, lost_seconds)), "".join(shown)
+
+
+def test_following_goes_on_after_a_broken_connection() -> None:
+    wire = Wire(
+        ["one\n", ConnectionResetError("reset")],
+        [RuntimeError("WebSocket connection closed unexpectedly")],
+        ["one\n", "two\n", "three\n"],
+    )
+    details, shown = follow_wire(wire, lost_seconds=60)
+    assert details.status == JobStatus.SUCCEEDED
+    assert shown == "one\ntwo\nthree\n"
+
+
+def test_a_cluster_that_is_gone_is_told_with_what_to_do() -> None:
+    with pytest.raises(RoleError, match="submit the same command to a new one"):
+        follow_wire(Wire(*([ConnectionRefusedError("refused")] for _ in range(9))), lost_seconds=1.5)
