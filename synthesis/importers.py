@@ -21,6 +21,7 @@ from residency.synthesis.benchmarks.slake import SLAKE
 from residency.synthesis.benchmarks.vqa_rad import VQA_RAD
 from residency.synthesis.importing.captions import CAPTIONS
 from residency.synthesis.importing.dicom import DICOM
+from residency.synthesis.importing.feedback import FEEDBACK
 from residency.synthesis.importing.openai_messages import OPENAI
 from residency.synthesis.importing.sharegpt import SHAREGPT
 from residency.synthesis.importing.source_row import OPTION_NAMES, RowFormat
@@ -66,7 +67,7 @@ THE_SEVEN = (MMMU_MED, VQA_RAD, SLAKE, PATH_VQA, PMC_VQA, OMNI_MED_VQA, MED_XPER
 TEXT_SETS = (*pubmed_qa.BENCHMARKS, *med_qa.BENCHMARKS, *med_mcqa.BENCHMARKS, *exam.BENCHMARKS)
 BENCHMARKS: dict[str, Benchmark] = {benchmark.name: benchmark for benchmark in (*THE_SEVEN, *TEXT_SETS)}
 
-ROW_FORMATS: dict[str, RowFormat] = {one.name: one for one in (SHAREGPT, OPENAI, TABLE, CAPTIONS, DICOM)}
+ROW_FORMATS: dict[str, RowFormat] = {one.name: one for one in (SHAREGPT, OPENAI, TABLE, CAPTIONS, DICOM, FEEDBACK)}
 
 
 def list_formats() -> list[str]:

@@ -1,17 +1,19 @@
-"""The same server for ``serve deploy deploy/serve.yaml`` and KubeRay: Ray Serve calls ``build`` on the cluster."""
+"""The builder that a Serve file names: Ray Serve calls ``build`` on the cluster, for ``residency serve`` as for
+``serve deploy deploy/serve.yaml`` and KubeRay. What is on call comes apart from it, as ``user_config``."""
 
 import os
-from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 from ray import serve
 
-from residency.actors.key_guard import key_digest
-from residency.actors.server import ServerConfig, build_server
+from residency.actors.serving.engine_settings import ServerConfig
+from residency.actors.serving.server import build_server
 from residency.platform.errors import BadInputError
-from residency.platform.profiles import load_profile
+from residency.platform.profiles import Profile, load_profile
+from residency.platform.serving.door_config import DoorConfig
+from residency.platform.serving.key_ring import key_digest
 from residency.platform.shipped import find
-from residency.training.model_folder import check_model_folder
 
 KEY_VARIABLE = "RESIDENCY_API_KEY"
 
@@ -21,33 +23,29 @@ class ServeArguments(BaseModel):
 
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
 
-    model_dir: str
-    """The model's folder, at the same place on every node that serves."""
-    model_name: str
-    """The name that callers ask for."""
-    profile: str
-    """A shipped profile's name, or a path."""
+    profile: str | dict[str, Any]
+    """A shipped profile's name, a path, or a whole profile."""
     max_model_len: int = 4096
     """Prompt and answer (tokens)."""
+    door: dict[str, Any] = {}
+    """Limits, keys and folders; see docs/serving.md."""
 
 
 def build(arguments: ServeArguments) -> serve.Application:
-    """The application; the API key comes from the environment (a Kubernetes secret), never from the file."""
-    key = os.environ.get(KEY_VARIABLE, "")
-    if not key.strip():
-        raise BadInputError(
-            f"{KEY_VARIABLE} is not set where the application is built",
-            "the API key that callers must send",
-            "put it into the head's environment from a secret",
-        )
-    model_dir = Path(arguments.model_dir)
-    check_model_folder(model_dir)
-    profile = load_profile(find("profiles", arguments.profile))
+    """The application. Without a key file the one API key comes from the environment (a Kubernetes secret)."""
+    door = dict(arguments.door)
+    if "keys_file" not in door and "key_digest" not in door:
+        key = os.environ.get(KEY_VARIABLE, "")
+        if not key.strip():
+            raise BadInputError(
+                f"neither door.keys_file nor {KEY_VARIABLE} is set where the application is built",
+                "the API key that callers must send, or a file of keys",
+                "put it into the head's environment from a secret",
+            )
+        door["key_digest"] = key_digest(key)
+    given = arguments.profile
+    profile = Profile.model_validate(given) if isinstance(given, dict) else load_profile(find("profiles", given))
     config = ServerConfig.from_profile(
-        profile,
-        model_dir=model_dir,
-        model_name=arguments.model_name,
-        digest=key_digest(key),
-        max_model_len=arguments.max_model_len,
+        profile, door=DoorConfig.model_validate(door), max_model_len=arguments.max_model_len
     )
     return build_server(config, profile)

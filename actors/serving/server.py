@@ -1,126 +1,147 @@
-"""A model on call: vLLM's own OpenAI API inside one Ray Serve deployment, behind an API key.
+"""A model on call: one Ray Serve deployment whose replicas hold a vLLM engine and answer at their own door.
 
-The replica holds the API and a vLLM engine (in a child process of its own); Ray Serve gives the proxy, the health
-checks and the restarts. Importing this file loads neither vLLM nor torch.
+Ray Serve gives the proxy, the health checks, the restarts and, by ``user_config``, what is on call. A replica answers
+itself what is for the version that it holds, and hands on what is for another one (a canary, another model): that
+lives in an application of its own. Importing this file loads neither vLLM nor torch.
 """
 
-import argparse
-from dataclasses import dataclass
-from pathlib import Path
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+import os
+import re
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import Any
 
 from ray import serve
+from ray.exceptions import RayError
+from ray.serve.exceptions import RayServeException
 
 from residency.actors.engine_config import engine_environment
-from residency.actors.key_guard import KeyGuard
+from residency.actors.serving.engine_host import EngineHost
+from residency.actors.serving.engine_settings import ServerConfig
+from residency.platform.media_store import MAX_PIXELS
 from residency.platform.profiles import Profile
+from residency.platform.serving.answer_modes import Asked
+from residency.platform.serving.door import Door
+from residency.platform.serving.refusals import Refusal
+from residency.platform.serving.replica_door import replica_door
+from residency.platform.serving.replies import Reply, Usage
+from residency.platform.serving.serving_state import ServingState, parse_states
 
-if TYPE_CHECKING:
-    from vllm.v1.engine.async_llm import AsyncLLM
-
-MEDIA_TOKEN_BAN = "residency.actors.media_ban:MediaTokenBan"
-NO_MEDIA_DOMAIN = "no-host-is-allowed.invalid"  # an empty list would allow every host
-MAX_IMAGE_PIXELS = 64_000_000
+APPLICATION = "residency"
+DEPLOYMENT = "model"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ServerConfig:
-    """What one replica serves. ``digest`` is the SHA-256 of the API key."""
-
-    model_dir: str
-    model_name: str
-    digest: str
-    dtype: str = "float32"
-    max_model_len: int = 512  # prompt (images expanded) and answer, in tokens
-    max_sequences: int = 32
-    kv_cache_gib: float = 0.25  # on CPU
-    gpu_memory_share: float = 0.9  # on a GPU
-    on_gpu: bool = False
-    images_per_prompt: int = 4
-    trust_remote_code: bool = False
-
-    @classmethod
-    def from_profile(
-        cls, profile: Profile, *, model_dir: Path, model_name: str, digest: str, max_model_len: int
-    ) -> "ServerConfig":
-        """The server that a profile asks for."""
-        return cls(
-            model_dir=str(model_dir),
-            model_name=model_name,
-            digest=digest,
-            dtype=profile.dtype,
-            max_model_len=max_model_len,
-            gpu_memory_share=profile.generators.gpu_memory_share,
-            on_gpu=profile.server.gpus > 0,
-        )
-
-    def engine_arguments(self) -> dict[str, Any]:
-        """Arguments of vLLM's ``AsyncEngineArgs``."""
-        arguments: dict[str, Any] = {
-            "model": self.model_dir,
-            "served_model_name": [self.model_name],
-            "dtype": self.dtype,
-            "max_model_len": self.max_model_len,
-            "max_num_seqs": self.max_sequences,
-            "max_num_batched_tokens": max(2048, self.max_model_len),
-            "limit_mm_per_prompt": {"image": self.images_per_prompt, "video": 0},
-            "logits_processors": [MEDIA_TOKEN_BAN],  # on the engine, so that no request can undo it
-            "allowed_media_domains": [NO_MEDIA_DOMAIN],  # images come as data URLs: the server fetches nothing
-            "trust_remote_code": self.trust_remote_code,
-            "mm_processor_cache_gb": 0.1,
-            "disable_log_stats": True,
-        }
-        if self.on_gpu:
-            return arguments | {"gpu_memory_utilization": self.gpu_memory_share}
-        return arguments | {
-            "enforce_eager": True,
-            "kv_cache_memory_bytes": int(self.kv_cache_gib * 2**30),
-            "block_size": 32,
-        }
+def peer_application(model: str, canary: str | None = None) -> str:
+    """The application of another model than the door's own, or of a version on trial."""
+    name = f"{APPLICATION}-{model}" + (f"@{canary}" if canary else "")
+    return re.sub(r"[^A-Za-z0-9@._-]", "-", name)
 
 
 @serve.ingress()
 class ModelServer:
-    """One replica: a vLLM engine and vLLM's OpenAI application around it."""
+    """One replica: an engine, what is on call, and the door."""
 
     def __init__(self, config: ServerConfig) -> None:
-        from vllm import AsyncEngineArgs
-        from vllm.v1.engine.async_llm import AsyncLLM
-
         self._config = config
-        self._arguments = AsyncEngineArgs(**config.engine_arguments())
-        self._engine: AsyncLLM = AsyncLLM.from_engine_args(self._arguments)
+        self._host = EngineHost(config)
+        self._peers: dict[str, Any] = {}  # application → its handle
+        self.states: dict[str, ServingState] = {}
 
-    async def __serve_build_asgi_app__(self) -> KeyGuard:
-        """The application that Serve mounts: vLLM's own, behind the key."""
-        from vllm.entrypoints.launchers.api_server.app_state import init_app_state
-        from vllm.entrypoints.launchers.app import build_app
-        from vllm.entrypoints.launchers.cli_args import make_arg_parser
-        from vllm.utils.argparse_utils import FlexibleArgumentParser
+    async def reconfigure(self, document: Any) -> None:
+        """Put what is on call into effect."""
+        states = parse_states(document)
+        own = next(iter(states.values()))
+        await self._host.hold(own, own.stable)
+        self.states = states
 
-        api = make_arg_parser(FlexibleArgumentParser()).parse_args([])
-        arguments = argparse.Namespace(**(vars(api) | vars(self._arguments)))
-        tasks = await self._engine.get_supported_tasks()
-        app = build_app(arguments, tasks, self._engine.model_config)
-        await init_app_state(self._engine, app.state, arguments, tasks)
-        # On an engine error vLLM's handler tells its own web server to stop; Serve does that by check_health.
-        app.state.server = SimpleNamespace()
-        return KeyGuard(app, self._config.digest)
+    async def __serve_build_asgi_app__(self) -> Door:
+        """The application that Serve mounts."""
+        return replica_door(self._config.door, self, f"{os.uname().nodename}-{os.getpid()}")
+
+    @property
+    def healthy(self) -> bool:
+        """Whether the engine lives."""
+        return not self._host.broken
+
+    @property
+    def ready(self) -> bool:
+        """Whether a request would be answered at once."""
+        return self._host.ready
+
+    def refuse_if_full(self) -> None:
+        """Raises Refusal (503) before a body is read."""
+        self._host.refuse_if_full()
+
+    async def answer(self, asked: Asked, model: str, version: str, named: bool, request_id: str) -> Reply:
+        """Here, where the version is held; else by its own application. Raises Refusal."""
+        state = self.states[model]
+        own = next(iter(self.states)) == model
+        if own and version in (state.stable, self._host.version):
+            return await self._host.answer(asked, version if named else None, request_id)
+        peer = peer_application(model, None if version == state.stable else version)
+        try:
+            return await self._ask_peer(peer, asked, version if named else None, request_id)
+        except (RayError, RayServeException, KeyError) as error:
+            if named or not own:
+                raise Refusal(
+                    503, "not_ready", f"Version {version} cannot be reached.", retry_after_seconds=5
+                ) from error
+            return await self._host.answer(asked, None, request_id)  # nobody is sent away because a trial ended
+
+    async def _ask_peer(self, application: str, asked: Asked, version: str | None, request_id: str) -> Reply:
+        handle: Any = self._peers.get(application)
+        if handle is None:
+            handle = serve.get_app_handle(application).options(method_name="hand_over", stream=True)
+            self._peers[application] = handle
+        pieces = handle.remote(asked, version, request_id)
+        try:
+            first = await anext(aiter(pieces))
+        except BaseException:
+            self._peers.pop(application, None)
+            raise
+        if isinstance(first, Refusal):
+            raise first
+        reply: Reply = first
+        if reply.body:
+            return reply
+
+        async def stream() -> AsyncGenerator[bytes, None]:
+            async for piece in pieces:
+                if isinstance(piece, Usage):
+                    reply.usage.prompt_tokens = piece.prompt_tokens
+                    reply.usage.completion_tokens = piece.completion_tokens
+                else:
+                    yield piece
+
+        reply.stream = stream()
+        return reply
+
+    async def hand_over(self, asked: Asked, version: str | None, request_id: str) -> AsyncIterator[Any]:
+        """For another replica's door: the reply (or Refusal), then the pieces of a stream and what it came to."""
+        try:
+            reply = await self._host.answer(asked, version, request_id)
+        except Refusal as refusal:
+            yield refusal
+            return
+        stream, reply.stream = reply.stream, None
+        yield reply
+        if stream is not None:
+            async for piece in stream:
+                yield piece
+            yield reply.usage
 
     async def check_health(self) -> None:
         """Raises where the engine is dead: Serve then replaces the replica."""
-        await self._engine.check_health()
+        await self._host.check()
 
     def __del__(self) -> None:
-        engine: AsyncLLM | None = getattr(self, "_engine", None)
-        if engine is not None:  # absent where the constructor failed
-            engine.shutdown()
+        host = getattr(self, "_host", None)
+        if host is not None:  # absent where the constructor failed
+            host.close()
 
 
 def build_server(config: ServerConfig, profile: Profile) -> serve.Application:
-    """The Serve application of one model; ``deploy/serve.yaml`` and ``start_serving`` both run this."""
-    environment = engine_environment(profile.server.threads) | {"VLLM_MAX_IMAGE_PIXELS": str(MAX_IMAGE_PIXELS)}
+    """The Serve application of one model."""
+    environment = engine_environment(profile.server.threads) | {"VLLM_MAX_IMAGE_PIXELS": str(MAX_PIXELS)}
     options: dict[str, Any] = {
         "num_cpus": profile.server.cpus,
         "num_gpus": profile.server.gpus,
@@ -128,15 +149,27 @@ def build_server(config: ServerConfig, profile: Profile) -> serve.Application:
     }
     if profile.server.labels:
         options["label_selector"] = dict(profile.server.labels)
+    role = profile.server
+    replicas: dict[str, Any] = {"num_replicas": role.actors}
+    if role.most_actors > role.actors:
+        replicas = {
+            "num_replicas": "auto",
+            "autoscaling_config": {
+                "min_replicas": role.actors,
+                "max_replicas": role.most_actors,
+                "target_ongoing_requests": config.max_sequences // 2,
+            },
+        }
     deployment = serve.deployment(
-        name="model",
-        num_replicas=profile.server.actors,
-        max_ongoing_requests=2 * config.max_sequences,
-        max_queued_requests=8 * config.max_sequences,  # more are answered with 503
+        name=DEPLOYMENT,
+        # the door refuses at fewer, with 503 and when to come again; these are a second fence
+        max_ongoing_requests=2 * config.most_in_flight,
+        max_queued_requests=2 * config.most_in_flight,
         max_constructor_retry_count=1,  # a model that does not load will not load the second time
         health_check_period_s=10,
         health_check_timeout_s=60,
-        graceful_shutdown_timeout_s=10,
+        graceful_shutdown_timeout_s=30,  # what runs is answered to its end
         ray_actor_options=options,
+        **replicas,
     )(ModelServer)
     return deployment.bind(config)

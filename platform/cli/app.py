@@ -11,6 +11,7 @@ from residency.platform.cli.compare_command import compare_command
 from residency.platform.cli.demo_command import demo_command
 from residency.platform.cli.export_command import export_command
 from residency.platform.cli.import_command import import_command
+from residency.platform.cli.keys_command import keys_app
 from residency.platform.cli.replay_command import replay_command
 from residency.platform.cli.retry_command import retry_command
 from residency.platform.cli.review_command import review_app
@@ -52,6 +53,7 @@ app.command("trace")(trace_command)
 app.add_typer(review_app, name="review")
 app.command("ablate")(ablate_command)
 app.command("serve")(serve_command)
+app.add_typer(keys_app, name="keys")
 app.command("submit")(submit_command)
 
 

@@ -129,6 +129,49 @@ def other_student(base: Path, out: Path) -> Path:
     return out
 
 
+@dataclass
+class Served:
+    """A served tiny model, for every suite that needs one. ``handle.apply`` changes what is on call; whoever does so
+    puts ``state`` back."""
+
+    url: str
+    key: str
+    model: str
+    handle: Any
+    state: Any
+    folders: dict[str, Path]  # version → model folder: v1 is on call, v2 has other weights
+    data: Path  # audit, media, feedback
+
+
+@pytest.fixture(scope="session")
+def served(ray_cluster: Any, tiny_student_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """One real Ray Serve replica with a real vLLM engine behind a whole door: uploads, feedback and audit are on."""
+    import httpx
+
+    from residency.actors.serving.starting import single_state, start_serving
+    from residency.platform.profiles import Profile, RoleConfig
+    from residency.platform.serving.door_config import DoorConfig
+    from residency.platform.serving.key_ring import add_key
+
+    data = tmp_path_factory.mktemp("served")
+    other = other_student(tiny_student_dir, tmp_path_factory.mktemp("served-other") / "tiny")
+    profile = Profile(name="test", server=RoleConfig(cpus=0.5, threads=2), deadline_seconds=120)
+    key = add_key(data / "keys.json", "tests")
+    door = DoorConfig(
+        keys_file=str(data / "keys.json"),
+        audit_folder=str(data / "audit"),
+        media_folder=str(data / "media"),
+        feedback_folder=str(data / "feedback"),
+        body_mib=4,
+    )
+    state = single_state(tiny_student_dir, "resident")
+    handle = start_serving([state], profile, key, deadline_seconds=DEADLINE_SECONDS, max_model_len=1024, door=door)
+    yield Served(handle.url, key, "resident", handle, state, {"v1": tiny_student_dir, "v2": other}, data)
+    handle.close()
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(handle.url + "/models", timeout=5)
+
+
 @pytest.fixture(scope="session")
 def trainer_logprobs() -> Callable[..., list[float]]:
     """A plain transformers forward on the engine's own prompt ids: the logprob of each token of one trace."""

@@ -1,0 +1,23 @@
+"""What answers a request: a status, who answered, and a body that is there or streams."""
+
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class Usage:
+    """Tokens of a request; of a stream they are known when it has ended."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+@dataclass(kw_only=True, slots=True)
+class Reply:
+    """``label`` says who answered (model, checkpoint, version, notice). One of ``body`` and ``stream`` is given."""
+
+    status: int
+    label: dict[str, str]
+    body: bytes = b""
+    stream: AsyncGenerator[bytes, None] | None = None
+    usage: Usage = field(default_factory=Usage)
