@@ -18,13 +18,16 @@ class AuditRecord:
     key: str
     route: str
     model: str = ""
-    version: str = ""
+    chosen: str = ""  # the version that the session was sent to
+    version: str = ""  # the one that answered
     mode: str = ""
     status: int
     code: str = ""  # of the refusal
     prompt_tokens: int = 0
     completion_tokens: int = 0
     seconds: float = 0.0
+    malformed: bool | None = None  # read of an answer while a canary is watched
+    abstained: bool | None = None
 
 
 def timestamp() -> str:

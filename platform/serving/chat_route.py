@@ -4,6 +4,7 @@ import asyncio
 import logging
 from typing import Any, Protocol
 
+from residency.platform.registry.answer_form import answer_form, last_text
 from residency.platform.registry.routing import choose_version
 from residency.platform.serving.answer_modes import Asked, read_request
 from residency.platform.serving.audit import timestamp
@@ -73,18 +74,25 @@ class ChatRoute:
         body["messages"] = await resolve_images(body["messages"], self._config, self._uploads, self._fetch)
         visit.mode = asked.mode.value
         model, version, named = self._wanted(visit, body)
-        body["model"] = visit.model = model
+        body["model"], visit.model, visit.chosen = model, model, version
+        watched = self._answerer.states[model].canary is not None
         reply = visit.reply = await self._answerer.answer(asked, model, version, named, visit.id)
-        texts = ReplyTexts() if asked.consent else None
+        texts = ReplyTexts() if asked.consent or watched else None
         if texts is not None and reply.stream is not None:
             reply.stream = texts.gather(reply.stream)
         try:
             await visit.send_reply(reply)
         finally:
-            if reply.stream is not None:
-                await reply.stream.aclose()
+            await reply.close()
             self._limits.charge(visit.key, reply.usage.prompt_tokens + reply.usage.completion_tokens)
-        if texts is not None:
+        if texts is None:
+            return
+        if reply.stream is None:
+            texts.read(reply.body)
+        if watched:
+            question = last_text(body["messages"])
+            visit.form = answer_form(visit.mode, question, texts.answer, texts.reasoning, texts.finish_reason)
+        if asked.consent:
             await asyncio.to_thread(self._keep, visit, asked, reply, texts)
 
     async def _fetch(self, url: str) -> bytes:
@@ -108,8 +116,6 @@ class ChatRoute:
 
     def _keep(self, visit: Visit, asked: Asked, reply: Reply, texts: ReplyTexts) -> None:
         assert self._feedback is not None
-        if reply.stream is None:
-            texts.read(reply.body)
         try:
             self._feedback.keep_exchange(
                 Exchange(

@@ -5,6 +5,7 @@ stands here is known before a body is read.
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable
 
@@ -16,6 +17,7 @@ from residency.platform.serving.visit import Message, Receive, Send, Visit
 
 Handler = Callable[[Visit], Awaitable[None]]
 Route = tuple[str, str]  # method and path
+log = logging.getLogger(__name__)
 CLIENT_LEFT = 499  # in the audit log only: nobody was there to be told
 
 
@@ -54,6 +56,12 @@ class Door:
         except asyncio.CancelledError:
             status, code = CLIENT_LEFT, "client_left"
             raise
+        except Exception:  # the last boundary: whatever is wrong with us is said in the API's own form
+            log.exception("a request failed: %s %s", visit.method, visit.id)
+            status, code = 500, "internal_error"
+            if visit.begun:
+                raise  # the client sees a broken stream, not a short one
+            await visit.respond(500, Refusal(500, code, "The server failed at this request.").body())
         finally:
             if (visit.method, path) not in self._free:
                 self._note(visit, status, code)
@@ -83,6 +91,7 @@ class Door:
                 key=visit.caller.id if visit.caller else "",
                 route=f"{visit.method} {visit.path}" if visit.path in self._paths else "other",
                 model=visit.model,
+                chosen=visit.chosen,
                 version=reply.label["version"] if reply else "",
                 mode=visit.mode,
                 status=status,
@@ -90,6 +99,8 @@ class Door:
                 prompt_tokens=reply.usage.prompt_tokens if reply else 0,
                 completion_tokens=reply.usage.completion_tokens if reply else 0,
                 seconds=round(time.perf_counter() - visit.started, 4),
+                malformed=visit.form.malformed if visit.form else None,
+                abstained=visit.form.abstained if visit.form else None,
             )
         )
 

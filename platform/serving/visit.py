@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from residency.platform.registry.answer_form import AnswerForm
 from residency.platform.serving.key_ring import ApiKey
 from residency.platform.serving.refusals import Refusal, bad_request
 from residency.platform.serving.replies import Reply
@@ -34,6 +35,8 @@ class Visit:
     caller: ApiKey | None = None
     model: str = ""
     mode: str = ""
+    chosen: str = ""  # the version that the session was sent to; another may have answered in its place
+    form: AnswerForm | None = None  # read while a canary is watched
     reply: Reply | None = None
     begun: bool = False  # whether the response has begun
 
