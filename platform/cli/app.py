@@ -12,9 +12,11 @@ from residency.platform.cli.demo_command import demo_command
 from residency.platform.cli.export_command import export_command
 from residency.platform.cli.import_command import import_command
 from residency.platform.cli.keys_command import keys_app
+from residency.platform.cli.promote_command import promote_command
 from residency.platform.cli.replay_command import replay_command
 from residency.platform.cli.retry_command import retry_command
 from residency.platform.cli.review_command import review_app
+from residency.platform.cli.rollback_command import rollback_command
 from residency.platform.cli.run_command import (
     evaluate_command,
     rl_command,
@@ -53,6 +55,8 @@ app.command("trace")(trace_command)
 app.add_typer(review_app, name="review")
 app.command("ablate")(ablate_command)
 app.command("serve")(serve_command)
+app.command("promote")(promote_command)
+app.command("rollback")(rollback_command)
 app.add_typer(keys_app, name="keys")
 app.command("submit")(submit_command)
 
