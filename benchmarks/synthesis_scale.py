@@ -18,22 +18,24 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+import polars as pl
 import psutil
+import pyarrow as pa
 import pyarrow.parquet as pq
 from planted_source import Planted, write_source
 from reporting import report
 
-from residency.platform.dataset_folder import stream_items
-from residency.platform.media_store import MediaStore
+from residency.platform.arrow_tables import SCHEMAS
+from residency.platform.dataset_folder import ITEMS_FILE
+from residency.platform.gates_config import DuplicatesConfig, GatesConfig
 from residency.platform.recipe import MixtureConfig
 from residency.platform.records import Example, Item, Split, Target
-from residency.synthesis.duplicates.checking import Compared, check_duplicates
 from residency.synthesis.duplicates.pairs import PairVerdict
-from residency.synthesis.gates.gating import GateTally, kept_items, rule_gates, run_gates
+from residency.synthesis.gated_dataset import DUPLICATES_FOLDER, TeacherWords, gate_dataset
 from residency.synthesis.importing.item_builder import ImportSettings
 from residency.synthesis.importing.row_import import import_rows
 from residency.synthesis.importing.source_row import ReadOptions
@@ -41,6 +43,7 @@ from residency.synthesis.importing.splits import SplitPlan
 from residency.synthesis.importing.table import TABLE
 from residency.synthesis.mixture import mix
 
+ROWS_AT_ONCE = 20_000
 SIZES = (10_000, 100_000, 1_000_000)
 GOALS = {"recall": 0.95, "precision": 0.99, "memory_gib": 2.0, "growth": 1.5}
 SPLITS = {"data": Split.TRAIN, "benchmark": Split.HELD_OUT}
@@ -72,11 +75,29 @@ def import_side(folder: Path, side: str) -> None:
     import_rows(TABLE, folder / f"{side}.jsonl", folder / side, ReadOptions(columns={"id": ("id",)}), settings)
 
 
-def as_example(item: Item) -> Example:
-    messages = ({"role": "user", "content": item.question}, {"role": "assistant", "content": item.answer})
-    return Example(
-        id=item.id, item_id=item.id, messages=messages, media=item.media, target=Target.DIRECT, family=item.family
-    )
+def direct_examples(folder: Path) -> pa.Table:
+    """A direct example of each item, without a Python object a row."""
+    parts = [SCHEMAS[Example].empty_table()]
+    with pq.ParquetFile(folder / ITEMS_FILE) as file:
+        for batch in file.iter_batches(ROWS_AT_ONCE, columns=["id", "question", "answer", "media", "family"]):
+            said = [
+                pl.struct(role=pl.lit(role), content=pl.col(name)).struct.json_encode()
+                for role, name in (("user", "question"), ("assistant", "answer"))
+            ]
+            frame = pl.DataFrame(pl.from_arrow(batch)).select(
+                id="id",
+                item_id="id",
+                messages=pl.concat_str(pl.lit("["), said[0], pl.lit(", "), said[1], pl.lit("]")),
+                media="media",
+                target=pl.lit(Target.DIRECT.value),
+                family="family",
+                pattern=pl.lit(None, pl.String),
+                error_kind=pl.lit(None, pl.String),
+                from_traces=pl.lit([], pl.List(pl.String)),
+                loss_start=pl.lit(0, pl.Int32),
+            )
+            parts.append(frame.to_arrow().cast(SCHEMAS[Example]))
+    return pa.concat_tables(parts)
 
 
 def judged(folder: Path, truth: dict[str, Planted]) -> dict[str, Any]:
@@ -92,7 +113,7 @@ def judged(folder: Path, truth: dict[str, Planted]) -> dict[str, Any]:
     }
     found: set[frozenset[str]] = set()
     pairs = wrong = 0
-    with pq.ParquetFile(folder / "report" / "pairs.parquet") as file:
+    with pq.ParquetFile(folder / "evidence" / DUPLICATES_FOLDER / "pairs.parquet") as file:
         for batch in file.iter_batches(columns=["first", "second", "verdict"]):
             for row in batch.to_pylist():
                 if row["verdict"] in VERDICTS:
@@ -113,35 +134,28 @@ def judged(folder: Path, truth: dict[str, Planted]) -> dict[str, Any]:
 def measure(folder: Path) -> dict[str, Any]:
     """All stages over the source in ``folder``, in this process."""
     truth: dict[str, Planted] = pickle.loads((folder / "truth.pickle").read_bytes())  # our own, made a moment ago
-    stages, tally = Stages(), GateTally()
+    stages = Stages()
     for side in SPLITS:
         stages.run(f"import {side}", lambda side=side: import_side(folder, side))
-    media = {side: MediaStore(folder / side / "media") for side in SPLITS}
-
-    def gated() -> Iterator[Item]:
-        return kept_items(
-            run_gates(stream_items(folder / "data"), rule_gates(media["data"]), tally), folder / "gates.jsonl"
-        )
-
-    kept = stages.run("gates", lambda: {item.id for item in gated()})
-    passed = (item for item in stream_items(folder / "data") if item.id in kept)
-    benchmark = Compared("benchmark", stream_items(folder / "benchmark"), media["benchmark"])
-    checked = stages.run(
-        "duplicates and contamination",
-        lambda: check_duplicates(Compared("data", passed, media["data"]), [benchmark], folder / "report"),
-    )
+    summary = stages.run(
+        "gates, duplicates and contamination",
+        lambda: gate_dataset(
+            folder / "data", folder / "gated", folder / "evidence", GatesConfig(), DuplicatesConfig(),
+            [folder / "benchmark"], TeacherWords(),
+        ),
+    )  # fmt: skip
     config = MixtureConfig(targets={"direct": 1.0})
-    kept -= checked.dropped
-    clean = (as_example(item) for item in stream_items(folder / "data") if item.id in kept)
-    mixture = stages.run("mixing", lambda: mix(clean, config, seed=0)[1])
-    items = tally.items
+    mixture = stages.run("mixing", lambda: mix(direct_examples(folder / "gated"), config, seed=0)[1])
+    gates, duplicates = summary["gates"], summary["duplicates"]
+    items = gates["items"]
     return {
         "items": items,
-        "kept_by_gates": tally.kept,
-        "refused_by": tally.as_json()["reasons"],
-        "left_out": len(checked.dropped),
+        "kept_by_gates": gates["kept"],
+        "refused_by": gates["refused"],
+        "left_out": duplicates["left_out"],
+        "left_out_for_benchmarks": summary["contamination"]["left_out"],
         "mixed": mixture.total,
-        "pictures": checked.document["pictures"],
+        "pictures": duplicates["pictures"],
         **judged(folder, truth),
         "memory_gib": max(stages.peak_gib.values()),
         "peak_gib_by_stage": {name: round(value, 3) for name, value in stages.peak_gib.items()},

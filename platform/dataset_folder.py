@@ -2,19 +2,22 @@
 
 import errno
 import hashlib
+import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import yaml
 
 from residency.platform.arrow_tables import (
     SCHEMA_VERSION,
+    SCHEMAS,
     check_schema_version,
     from_table,
     read_parquet,
@@ -72,17 +75,18 @@ def content_hash(items: Iterable[Item]) -> str:
 
 
 def check_items(items: Sequence[Item]) -> None:
-    """Raise DataError for repeated ids, or for a cluster or a question with its media that lies in two splits."""
+    """Raise DataError for repeated ids, or for a cluster, patient or question with media that lies in two splits."""
     repeated = [key for key, count in Counter(item.id for item in items).items() if count > 1]
     if repeated:
         raise DataError(f"{len(repeated)} item ids occur more than once (first: {repeated[0]})", "one row for each id")
-    for name, key_of in (("cluster", lambda item: item.cluster), ("content_key", lambda item: item.content_key)):
+    for name in ("cluster", "patient_id", "content_key"):
         seen: dict[str, Split] = {}
         for item in items:
-            first = seen.setdefault(key_of(item), item.split)
+            key = getattr(item, name)
+            first = item.split if key is None else seen.setdefault(key, item.split)
             if first != item.split:
                 raise DataError(
-                    f"{name} {key_of(item)!r} lies in the splits {first} and {item.split}",
+                    f"{name} {key!r} lies in the splits {first} and {item.split}",
                     "each in one split",
                     "split by patient, study or source image",
                 )
@@ -134,6 +138,80 @@ def write_dataset(out: Path, items: Sequence[Item], pngs: Iterable[bytes], card:
         shutil.rmtree(aside, ignore_errors=True)
         raise
     return out
+
+
+def write_part(out: Path, source: Path, kept: Collection[str], skipped: Mapping[str, int]) -> DatasetCard:
+    """A dataset folder with those items of another whose ids are ``kept``; its media are a link to the other's.
+
+    ``out`` is replaced where it is there. ``skipped`` (reason → items) is added to what the card says was left out.
+    Raises DataError where a split that had items has none left; StorageError on a full disk.
+    """
+    card = read_card(source)
+    aside = out.with_name(f"{out.name}.partial")
+    try:
+        for folder in (aside, out):
+            shutil.rmtree(folder, ignore_errors=True)  # left by a process that was killed
+        aside.mkdir(parents=True)
+        counts, clusters = _copy_kept(source / ITEMS_FILE, aside / ITEMS_FILE, kept)
+        if emptied := [name for name, number in card.counts.items() if number and not counts[name]]:
+            shutil.rmtree(aside)
+            reasons = "; ".join(f"{reason}: {number}" for reason, number in skipped.items())
+            raise DataError(
+                f"nothing is left of the split {', '.join(emptied)} of {card.name} ({reasons})",
+                "items in each split that had some",
+                "look at the lists in the run's lineage/ and overrule what you know better, or change data.gates and"
+                " data.duplicates",
+            )
+        full = replace(
+            card,
+            counts=counts,
+            clusters=clusters,
+            content_hash=file_hash(aside / ITEMS_FILE),
+            skipped={**card.skipped, **skipped},
+        )
+        (aside / MEDIA_FOLDER).symlink_to(os.path.relpath(source / MEDIA_FOLDER, out), target_is_directory=True)
+        (aside / CARD_FILE).write_text(yaml.safe_dump(asdict(full), sort_keys=False, allow_unicode=True, width=110))
+        aside.rename(out)
+    except OSError as error:
+        shutil.rmtree(aside, ignore_errors=True)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            raise StorageError(
+                f"cannot write {out}: {error.strerror}", "room on the disk", "free some space, or write elsewhere"
+            ) from error
+        raise
+    return full
+
+
+def _copy_kept(source: Path, out: Path, kept: Collection[str]) -> tuple[dict[str, int], dict[str, int]]:
+    """Copies rows without making records of them; returns rows and clusters by split."""
+    rows = Counter[str]()
+    clusters: dict[str, set[str]] = {str(split): set() for split in Split}
+    with pq.ParquetFile(source) as file, pq.ParquetWriter(out, file.schema_arrow) as writer:
+        check_schema_version(file.schema_arrow.metadata, str(source))
+        for batch in file.iter_batches(ROWS_AT_ONCE):
+            chosen = batch.filter(pa.array([key in kept for key in batch.column("id").to_pylist()], pa.bool_()))
+            for split, cluster in zip(
+                chosen.column("split").to_pylist(), chosen.column("cluster").to_pylist(), strict=True
+            ):
+                rows[split] += 1
+                clusters[split].add(cluster)
+            writer.write_batch(chosen)
+    return {split: rows[split] for split in clusters}, {split: len(found) for split, found in clusters.items()}
+
+
+def file_hash(place: Path) -> str:
+    """``content_hash`` of the items in a file, one column in memory at a time."""
+    digest = hashlib.sha256()
+    with pq.ParquetFile(place) as file:
+        order = pc.sort_indices(file.read(["id"]).column("id"))
+        for name in SCHEMAS[Item].names:
+            column = file.read([name]).column(0).take(order)
+            digest.update(f"{name}=[".encode())
+            for at in range(0, len(column), ROWS_AT_ONCE):
+                part = ", ".join(map(repr, column.slice(at, ROWS_AT_ONCE).to_pylist()))
+                digest.update(f"{', ' if at else ''}{part}".encode())
+            digest.update(b"]\n")
+    return digest.hexdigest()
 
 
 def read_card(path: Path) -> DatasetCard:

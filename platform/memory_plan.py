@@ -158,7 +158,7 @@ def plan_memory(recipe: Recipe, profile: Profile) -> list[RolePlan]:
     student = layout_of(recipe.student.model)
     kl = recipe.rl.steps > 0 and recipe.rl.kl is not None
     plans = [generator_plan("generator", student, profile.generators, profile), learner_plan(student, profile, kl)]
-    for teacher in recipe.synthesis.teachers:
+    for teacher in recipe.all_teachers:
         if teacher.kind == "vllm" and teacher.model:
             layout = layout_of(teacher.model)
             plans.append(generator_plan(f"teacher {layout.name}", layout, profile.teachers, profile))

@@ -62,10 +62,14 @@ def check_data(recipe: Recipe) -> list[ResidencyError]:
     wanted = {"voc": ("Annotations", "JPEGImages", "ImageSets/Main"), "dataset": ("items.parquet", "dataset.yaml")}
     folders = [("data.source", recipe.data.source, recipe.data.format)] if recipe.data.source else []
     folders += [("evaluation.datasets", folder, "dataset") for folder in recipe.evaluation.datasets]
+    duplicates = recipe.data.duplicates
+    compared = "data.duplicates.benchmarks"
+    folders += [(compared, folder, "dataset") for folder in (duplicates.benchmarks if duplicates else ())]
     mistakes: list[ResidencyError] = []
     for key, name, form in folders:
         absent = [inside for inside in wanted.get(form, ()) if not (Path(name) / inside).exists()]
-        if form == "dataset" and not absent and (num_reports := count_kind(Path(name), AnswerKind.REPORT)):
+        judged = form == "dataset" and not absent and key != compared
+        if judged and (num_reports := count_kind(Path(name), AnswerKind.REPORT)):
             mistakes.append(
                 DataError(
                     f"{key} {name} has {num_reports} items of the answer kind report",
@@ -82,6 +86,20 @@ def check_data(recipe: Recipe) -> list[ResidencyError]:
                 )
             )
     return mistakes
+
+
+def check_overrules(recipe: Recipe) -> list[ResidencyError]:
+    """Lists of a person's decisions that are not there."""
+    gates, duplicates = recipe.data.gates, recipe.data.duplicates
+    named = [("data.gates.overrules", gates.overrules if gates else None)]
+    named += [("data.duplicates.overrules", duplicates.overrules if duplicates else None)]
+    return [
+        DataError(
+            f"{key} {path} does not exist", "the list of an earlier run, edited", "correct the key or leave it out"
+        )
+        for key, path in named
+        if path is not None and not Path(path).is_file()
+    ]
 
 
 def check_verifier(verifier: str | None) -> list[ResidencyError]:
@@ -133,13 +151,13 @@ def check(recipe: Recipe, profile: Profile, run: Path | None = None) -> Findings
     notes: list[str] = []
     elsewhere = profile.cluster_cpus is None
     models = [recipe.student.model] if recipe.student.model != "tiny" else []
-    models += [str(teacher.model) for teacher in recipe.synthesis.teachers if teacher.kind == "vllm"]
+    models += [str(teacher.model) for teacher in recipe.all_teachers if teacher.kind == "vllm"]
     for model in models:
         if elsewhere and not Path(model).is_dir():
             notes.append(f"model {model} is not visible from here: it must be on every node that loads it")
         else:
             mistakes += check_model(model)
-    data_mistakes = check_data(recipe)
+    data_mistakes = check_data(recipe) + check_overrules(recipe)
     named = [name for name in (recipe.data.source, *recipe.evaluation.datasets) if name]
     unseen = [name for name in named if not Path(name).is_dir()]
     if elsewhere and data_mistakes and unseen:
@@ -165,7 +183,7 @@ def check(recipe: Recipe, profile: Profile, run: Path | None = None) -> Findings
             f"weights and rollouts take {store.total_gib:.2f} GiB of an object store of {store.size_gib:.2f} GiB:"
             " Ray will spill to disk"
         )
-    by_turns = demands_of(profile, teachers=any(teacher.kind == "vllm" for teacher in recipe.synthesis.teachers))
+    by_turns = demands_of(profile, teachers=any(teacher.kind == "vllm" for teacher in recipe.all_teachers))
     demands = {demand.role: demand for turn in by_turns for demand in turn}
     types: tuple[NodeType, ...] | None = None
     try:

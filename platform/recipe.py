@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, Field, model_validator
 
+from residency.platform.gates_config import DuplicatesConfig, GatesConfig
 from residency.platform.strict import Positive, Rate, Share, Strict
 from residency.platform.synthesis_config import MixtureConfig, SynthesisConfig
 from residency.platform.synthesis_config import TeacherConfig as TeacherConfig
@@ -44,6 +45,10 @@ class DataConfig(Strict):
     """Items for claiming (rows)."""
     image_size: Positive = 84
     """Edge of a crop or tile (pixels)."""
+    gates: GatesConfig | None = GatesConfig()
+    """What is refused before anything is taught; null: everything is taken as it is."""
+    duplicates: DuplicatesConfig | None = DuplicatesConfig()
+    """Repeats, leaks between splits, and contamination by benchmarks; null: nothing is compared."""
 
     @model_validator(mode="after")
     def _source_fits_format(self) -> Self:
@@ -328,6 +333,21 @@ class Recipe(Strict):
     checkpoints: CheckpointConfig = CheckpointConfig()
     sources: dict[str, str] = {}
     """Where a figure comes from, by its dotted key; `InfiMed` for the paper's own, else the substitute's name."""
+
+    @property
+    def all_teachers(self) -> tuple[TeacherConfig, ...]:
+        """Those of synthesis, and the gates'."""
+        gates = self.data.gates
+        return (*self.synthesis.teachers, *([gates.teacher] if gates and gates.teacher else []))
+
+    @model_validator(mode="after")
+    def _gated_once(self) -> Self:
+        if len(self.seeds) > 1 and self.data.gates and self.data.gates.teacher:
+            raise ValueError(
+                f"data.gates.teacher with {len(self.seeds)} seeds: each would ask again and might keep other items;"
+                " gate with one seed, and give its folder `data` to the others as data.source with gates: null"
+            )
+        return self
 
     @model_validator(mode="after")
     def _sources_name_fields(self) -> Self:

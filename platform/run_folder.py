@@ -69,11 +69,14 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path.absolute()
-        self.data = self.path / "data"
+        self.data = self.path / "data"  # a link: to what was imported, then to what passed the gates
+        self.imported = self.path / "imported"
+        self.gated = self.path / "gated"
         self.checkpoints = self.path / "checkpoints"
         self.evaluation = self.path / "evaluation"
         self.examples = self.path / "examples.parquet"
         self.logs = self.path / "logs"
+        self.spill = self.path / "spill"  # what the object store of the run's own cluster puts aside; gone at its end
         self._stages = self.path / "journal" / "stages.jsonl"
 
     def open(self, recipe: Recipe, profile: Profile) -> None:
@@ -100,6 +103,13 @@ class RunFolder:
             return Recipe.model_validate(tree.get("recipe"))
         except ValidationError as error:
             raise explain(error, str(resolved)) from error
+
+    def point_data(self, folder: Path) -> None:
+        """The run's data are this folder of the run from now on; a reader sees the one or the other."""
+        aside = self.path / ".data.partial"
+        aside.unlink(missing_ok=True)
+        aside.symlink_to(folder.relative_to(self.path), target_is_directory=True)
+        aside.replace(self.data)
 
     # stages -------------------------------------------------------------------------------------------------------
 

@@ -13,7 +13,8 @@ from residency.platform.run_folder import RunFolder
 FIRST_STAGES = ("data", "student", "pretrain", "warm_up", "synthesize")
 LINKED = ("initial", "base", "warm_up")  # checkpoints that these stages made
 COPIED = ("synthesis", "lineage/pool.parquet", "lineage/edits.parquet", "lineage/reviews.jsonl",
-          "lineage/outcomes.parquet", "examples.parquet")  # fmt: skip
+          "lineage/outcomes.parquet", "lineage/gates.csv", "lineage/duplicates", "examples.parquet")  # fmt: skip
+KEPT_SUMMARY = ("data", "gates", "duplicates", "contamination", "synthesis")
 SYNTHESIS_KEYS = "synth"
 
 
@@ -45,7 +46,7 @@ def branch_run(run: RunFolder, new: Path, last_stage: str, with_requests: bool =
     for stage in stages:
         if stage in done:
             branch.finish_stage(stage, done[stage])
-    kept = {name: part for name, part in run.summary().items() if name in ("data", "synthesis")}
+    kept = {name: part for name, part in run.summary().items() if name in KEPT_SUMMARY}
     branch.update_summary(**kept, seconds=branch.finished_stages())
     branch.event("branched", source=str(run.path), stages=list(branch.finished_stages()))
     return branch

@@ -81,7 +81,7 @@ def memory_table(roles: tuple[RolePlan, ...]) -> Table:
 def store_line(store: StorePlan) -> str:
     """The object store in one line."""
     return (
-        f"object store: weights {store.versions} versions × {store.version_gib:.2f} GiB, rollouts of a step"
+        f"object store: weights {store.versions} versions × {store.version_gib:.2f} GiB, rollouts under way"
         f" ({store.rollouts}) at most {store.rollouts_gib:.2f} GiB, media unknown (the data are not read yet);"
         f" {store.total_gib:.2f} of {store.size_gib:.2f} GiB a node"
     )
@@ -97,6 +97,27 @@ def stage_table(recipe: Recipe) -> Table:
     return table
 
 
+def gate_lines(recipe: Recipe) -> list[str]:
+    """What the data pass through before anything is taught, in words."""
+    gates, duplicates = recipe.data.gates, recipe.data.duplicates
+    lines = ["gates: none, every item is taken as it is"]
+    if gates is not None:
+        asked = [*gates.rules, *(["rubric"] if gates.rubric else [])]
+        asked += [f"image_necessity ({gates.blank_samples} samples)"] if gates.blank_samples else []
+        lines = [f"gates: {', '.join(asked) or 'no rule'}"]
+        lines += [f"  licences let in by name: {', '.join(gates.licences)}"] if gates.licences else []
+        lines += [f"  teacher: {gates.teacher.kind} {gates.teacher.model}"] if gates.teacher else []
+        lines += [f"  overruled by {gates.overrules}"] if gates.overrules else []
+    if duplicates is None:
+        return [*lines, "duplicates: not looked for"]
+    benchmarks = dict.fromkeys((*recipe.evaluation.datasets, *duplicates.benchmarks))
+    pictures = "equal files" if duplicates.hash_distance is None else f"within {duplicates.hash_distance} bits"
+    repeats = "left out" if duplicates.within_split else "kept"
+    lines.append(f"duplicates: pictures {pictures}; repeats within a split {repeats}, leaks between splits left out")
+    lines += [f"  overruled by {duplicates.overrules}"] if duplicates.overrules else []
+    return [*lines, f"contamination: compared with {', '.join(benchmarks) or 'no benchmark'}"]
+
+
 def report_findings(findings: Findings, recipe: Recipe, as_json: bool) -> None:
     """Print the plan and notes; raises BadInputError with every mistake at once."""
     if as_json:
@@ -105,6 +126,7 @@ def report_findings(findings: Findings, recipe: Recipe, as_json: bool) -> None:
                 "ok": not findings.mistakes,
                 "mistakes": [str(mistake) for mistake in findings.mistakes],
                 "notes": list(findings.notes),
+                "gates": gate_lines(recipe),
                 "roles": [
                     {
                         "role": plan.role,
@@ -141,6 +163,8 @@ def report_findings(findings: Findings, recipe: Recipe, as_json: bool) -> None:
         console.print(memory_table(findings.roles))
         if findings.store is not None:
             console.print(store_line(findings.store), highlight=False)
+        for line in gate_lines(recipe):
+            console.print(line, highlight=False, markup=False)
         if recipe.sources:
             console.print(stage_table(recipe))
         for note in findings.notes:

@@ -53,6 +53,7 @@ class Crew:
         self.deadline = profile.deadline_seconds
         self.incarnation = newest_incarnation(journal)
         self._blanks: dict[str, str] = {}
+        self._blank_pngs: dict[str, bytes] = {}
         self._pools = RolePools(profile, self.event)
         self._learners: LearnerGroup | None = None
         self.idle = IdleMeter(RealClock())
@@ -70,7 +71,7 @@ class Crew:
 
     async def __aenter__(self) -> Self:
         """Raises RecipeError with the numbers where this cluster could never seat the profile's roles."""
-        teachers = any(teacher.kind == "vllm" for teacher in self.recipe.synthesis.teachers)
+        teachers = any(teacher.kind == "vllm" for teacher in self.recipe.all_teachers)
         for together in demands_of(self.profile, teachers=teachers):
             if errors := running_errors(together):
                 raise errors[0]
@@ -93,6 +94,11 @@ class Crew:
     @cached_property
     def dataset(self) -> Dataset:
         return read_dataset(self.run.data)
+
+    def forget_dataset(self) -> None:
+        """Other items lie in the run's data now; their images are among those that were published."""
+        for name in ("dataset", "boards", "_media_of"):
+            self.__dict__.pop(name, None)
 
     @cached_property
     def boards(self) -> tuple[Board, ...]:
@@ -128,13 +134,17 @@ class Crew:
                     png = pngs[key] = dataset.media.read_png(key)
                     blank = blank_png(decode_image(png, key).size)
                     self._blanks[key] = media_hash(blank)
-                    pngs[self._blanks[key]] = blank
+                    pngs[self._blanks[key]] = self._blank_pngs[self._blanks[key]] = blank
             table = media_table(list(pngs.values()))
             self._media_ref = put(table)
             self.run.event(
                 "media_published", reference=name_of(self._media_ref), images=table.num_rows, bytes=table.nbytes
             )
         return self._media_ref
+
+    def read_png(self, key: str) -> bytes:
+        """An image of the run's data, or one of the blank ones."""
+        return self._blank_pngs.get(key) or self.dataset.media.read_png(key)
 
     async def blanks(self, items: Sequence[Item]) -> dict[str, tuple[str, ...]]:
         """For each item as many blank images of the same sizes."""
@@ -161,7 +171,7 @@ class Crew:
         await self._pools.end(f"teacher-{number}")
 
     async def _engines(self, name: str, role: str, model_dir: Path, placement: GeneratorConfig) -> Pool:
-        media, config = await self.media(), self.engine_config(placement)
+        media, config = await self.media(), self.engine_config(placement, role)
 
         async def prepare(member: Member) -> None:
             """The engine is up, has the images, and serves the newest weights before its first request."""
@@ -189,14 +199,18 @@ class Crew:
         rl = self.recipe.rl
         return 2 * -(-placement.max_sequences // rl.group_size) if rl.group_by_group else 1
 
-    def engine_config(self, placement: GeneratorConfig) -> EngineConfig:
+    def engine_config(self, placement: GeneratorConfig, role: str) -> EngineConfig:
+        """A teacher's replies have its own length; a masked re-answer shows one of them in its prompt."""
         student = self.recipe.student
+        longest = student.max_prompt_tokens + student.max_new_tokens
+        if role == "teacher":
+            longest = student.max_prompt_tokens + 2 * (self.recipe.synthesis.max_tokens or student.max_new_tokens)
         asked = [self.dataset.items, *(board.items for board in self.boards)]
         images = max((len(item.media) for items in asked for item in items), default=1)
         return EngineConfig.from_profile(
             self.profile,
             placement,
-            max_model_len=student.max_prompt_tokens + student.max_new_tokens,
+            max_model_len=longest,
             images_per_prompt=max(images, 1),
             trust_remote_code=student.trust_remote_code,
         )

@@ -67,7 +67,7 @@ def show(story: dict[str, Any]) -> None:
     gates = story["gates"]
     console.print(pairs_table("Item", story["item"]))
     if gates is None:
-        console.print("[dim]gates: none on record for this dataset[/]")
+        console.print("[dim]gates: the run's recipe asked none[/]")
     for gate in gates or []:
         console.print(f"gate {gate['gate']}: {gate['outcome']}, {escape(gate['reason'])}", highlight=False)
     if story["outcome"]:

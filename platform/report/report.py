@@ -88,6 +88,7 @@ def page_parts(run: RunFiles) -> dict[str, Any]:
         "pairs": pairs,
         "counts": tables.count_tables({k: v for k, v in summary.get("synthesis", {}).items() if k != "reflection"}),
         "reflection": tables.reflection_table(summary.get("synthesis", {})),
+        "gated": tables.gate_tables(summary if "gates" in summary else read_summary_of(first)),
         "difficulty": summary.get("difficulty", {}),
         "stages": tables.stage_bars(summary.get("seconds", {})),
         "total_seconds": sum(value for key, value in summary.get("seconds", {}).items() if key != "demo"),

@@ -123,6 +123,17 @@ def count_tables(synthesis: Mapping[str, Any]) -> list[tuple[str, list[tuple[str
     return tables
 
 
+def gate_tables(summary: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, Any]]]]:
+    """What gates, duplicates and contamination came to, as small tables; empty where the recipe asked for none."""
+    parts = {name: summary[name] for name in ("gates", "duplicates") if name in summary}
+    contamination = summary.get("contamination", {})
+    for benchmark, counts in contamination.get("benchmarks", {}).items():
+        parts[f"compared with {benchmark}"] = counts
+    if contamination:
+        parts["contamination"] = {"left_out": contamination["left_out"]}
+    return count_tables(parts)
+
+
 def reflection_table(synthesis: Mapping[str, Any]) -> Row:
     """Yield of reflection: a row a strategy with candidates, kept and refused by reason; empty where there was none."""
     found: Mapping[str, Mapping[str, int]] = synthesis.get("reflection", {})

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from residency.platform.gates_config import DuplicatesConfig
 from residency.platform.media_store import MediaStore
 from residency.platform.records import Item
 from residency.synthesis.duplicates.item_keys import hash64, item_keys
@@ -54,7 +55,11 @@ class Compared:
 
 
 def check_duplicates(
-    data: Compared, benchmarks: Sequence[Compared], out: Path, reviewed: Mapping[str, Overrule] | None = None
+    data: Compared,
+    benchmarks: Sequence[Compared],
+    out: Path,
+    config: DuplicatesConfig,
+    reviewed: Mapping[str, Overrule] | None = None,
 ) -> DuplicateReport:
     """Compare the data with itself and with the benchmarks; write the report; say which items are to be left out.
 
@@ -70,11 +75,12 @@ def check_duplicates(
             _add(benchmark, store, pictures, f"{BENCHMARK_PREFIX}{benchmark.name}")
         _add(data, store, pictures, None)
         store.finish()
-        groups = pictures.grouped()
-        joining = Joining(store, scenes(store, groups.group), folder, 1 + len(store) // ROWS_A_BUCKET)
+        groups = pictures.grouped(config)
+        buckets = 1 + len(store) // ROWS_A_BUCKET
+        joining = Joining(store, scenes(store, groups.group), folder, buckets, config.question_similarity)
         slots = match(joining, groups.group)
         tally = Tally()
-        listed = _listed(store, slots, groups, reviewed)
+        listed = _listed(store, slots, groups, reviewed, config.within_split)
         for row in _to_parquet(out / "pairs.parquet", write_review_list(out / "review.csv", listed, reviewed)):
             tally.add(row, row.pair.id in reviewed)
         kept = int(slots[PairVerdict.SAME_IMAGE].filled.sum())
@@ -92,6 +98,7 @@ def check_duplicates(
             },
             kept,
             len(set(reviewed) - tally.ids),
+            config,
         )
 
 
@@ -103,7 +110,9 @@ def _add(compared: Compared, store: RowStore, pictures: PictureIndex, side: str 
         store.add(item, item_keys(item), numbers, media_key, side or item.split.value, rank)
 
 
-def _listed(store: RowStore, slots: Slots, groups: PictureGroups, reviewed: Mapping[str, Overrule]) -> Iterator[Listed]:
+def _listed(
+    store: RowStore, slots: Slots, groups: PictureGroups, reviewed: Mapping[str, Overrule], within_split: bool
+) -> Iterator[Listed]:
     """Every pair but those that are normal: several questions about one picture on one side are only counted."""
     decisions = {key: overrule.decision for key, overrule in reviewed.items()}
     for verdict, slot in slots.by_verdict.items():
@@ -113,7 +122,7 @@ def _listed(store: RowStore, slots: Slots, groups: PictureGroups, reviewed: Mapp
         for row in rows.tolist():
             first = int(slot.partner[row])
             assert first != NOBODY
-            pair = _pair(store, groups, verdict, first, row, float(slot.similarity[row]))
+            pair = _pair(store, groups, verdict, first, row, float(slot.similarity[row]), within_split)
             yield Listed(
                 pair=next(overruled((pair,), decisions)),
                 first_question=store.question(first),
@@ -124,7 +133,13 @@ def _listed(store: RowStore, slots: Slots, groups: PictureGroups, reviewed: Mapp
 
 
 def _pair(
-    store: RowStore, groups: PictureGroups, verdict: PairVerdict, first: int, row: int, similarity: float
+    store: RowStore,
+    groups: PictureGroups,
+    verdict: PairVerdict,
+    first: int,
+    row: int,
+    similarity: float,
+    within_split: bool,
 ) -> Pair:
     one, other = store.rows[first], store.rows[row]
     agreements: list[Agreement] = []
@@ -156,7 +171,7 @@ def _pair(
         agreements=tuple(agreements),
         similarity=similarity,
         hash_distance=bits,
-        decision=default_decision(verdict, first_side),
+        decision=default_decision(verdict, first_side, within_split),
     )
 
 

@@ -32,12 +32,13 @@ SIGNED_AT_ONCE = 4096
 
 @dataclass(frozen=True, slots=True)
 class Joining:
-    """What the joins need: the rows, their scene keys, and a folder for the bucket files."""
+    """What the joins need: rows, scene keys, a folder for the bucket files, and how far short questions must agree."""
 
     store: RowStore
     scene: Keys
     folder: Path
     buckets: int
+    question_similarity: float
 
     def join(self, name: str, keys: Keys, rows: Rows) -> KeyBuckets:
         joined = KeyBuckets(self.folder, name, self.buckets)
@@ -141,9 +142,12 @@ def _add_bands(joining: Joining, banded: KeyBuckets, signed: SignatureFile, keys
 
 
 def _compare(joining: Joining, slots: Slots, first: Rows, second: Rows) -> None:
-    """Compare questions that have picture and answer in common; what is a copy already is not looked at again."""
+    """Compare questions that have picture and answer in common; what is a leak already is not looked at again.
+
+    A repeat is: it may stay within its split, and must not hide a leak.
+    """
     rows = joining.store.rows
-    open_ones = ~slots.copied()[second] & (slots.rank[second] > 0) & (first != second)
+    open_ones = ~slots[PairVerdict.LEAK].filled[second] & (slots.rank[second] > 0) & (first != second)
     open_ones &= rows["question"][first] != rows["question"][second]
     first, second = first[open_ones], second[open_ones]
     yes_no = rows["yes_no"][second]
@@ -151,7 +155,7 @@ def _compare(joining: Joining, slots: Slots, first: Rows, second: Rows) -> None:
     for at, (one, other, closed) in enumerate(zip(first.tolist(), second.tolist(), yes_no.tolist(), strict=True)):
         a, b = joining.form(one), joining.form(other)
         value = similarity(a, b)
-        if says_enough(value, max(len(a.content), len(b.content)), closed):
+        if says_enough(value, max(len(a.content), len(b.content)), closed, joining.question_similarity):
             found.append(at)
             values.append(value)
     slots.offer_copies(first[found], second[found], np.array(values, np.float32))

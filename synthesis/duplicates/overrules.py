@@ -55,12 +55,12 @@ def write_review_list(path: Path, listed: Iterable[Listed], reviewed: Mapping[st
                 pair.first_side, pair.first, row.first_question, row.first_answer,
                 pair.second_side, pair.second, row.second_question, row.second_answer,
             )  # fmt: skip
-            writer.writerow([_harmless(str(value)) for value in values])
+            writer.writerow([harmless(str(value)) for value in values])
             yield row
     aside.replace(path)
 
 
-def _harmless(cell: str) -> str:
+def harmless(cell: str) -> str:
     """A cell that a spreadsheet would run as a formula gets an apostrophe before it."""
     return f"'{cell}" if cell[:1] in ("=", "+", "-", "@", "\t", "\r") and not _is_number(cell) else cell
 

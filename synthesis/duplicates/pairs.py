@@ -74,10 +74,15 @@ class Pair:
 BENCHMARK_PREFIX = "benchmark:"
 
 
-def default_decision(verdict: PairVerdict, first_side: str) -> Decision:
-    """What happens to a pair that nobody overrules: of two answers to one question neither is to be trusted."""
+def default_decision(verdict: PairVerdict, first_side: str, within_split: bool = True) -> Decision:
+    """What happens to a pair that nobody overrules: of two answers to one question neither is to be trusted.
+
+    Without ``within_split`` repeats within one split stay.
+    """
     match verdict:
         case PairVerdict.SAME_IMAGE:
+            return Decision.KEEP
+        case PairVerdict.DUPLICATE if not within_split:
             return Decision.KEEP
         case PairVerdict.CONFLICT if not first_side.startswith(BENCHMARK_PREFIX):
             return Decision.DROP_BOTH

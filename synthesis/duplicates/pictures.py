@@ -13,10 +13,10 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from residency.platform.errors import DataError
+from residency.platform.gates_config import DuplicatesConfig
 from residency.platform.media_store import MediaStore
 from residency.synthesis.duplicates.picture_alignment import prepared, residual
 from residency.synthesis.duplicates.picture_hash import (
-    MAX_DISTANCE,
     SIDE,
     WINDOWS,
     hashes,
@@ -25,7 +25,6 @@ from residency.synthesis.duplicates.picture_hash import (
     window_distance,
 )
 
-MAX_RESIDUAL = 0.13  # chosen on one drawn set, measured on others: docs/contamination.md
 MIN_SPREAD = 3.0  # grey values: below that a picture is blank and resembles every other blank one
 CHUNK = 2048
 
@@ -81,8 +80,8 @@ class PictureIndex:
             self._flush()
         return number
 
-    def grouped(self) -> PictureGroups:
-        """Find copies among all pictures numbered so far."""
+    def grouped(self, config: DuplicatesConfig) -> PictureGroups:
+        """Find copies among all pictures numbered so far; without a hash distance each file is a picture of its own."""
         self._flush()
         count = len(self._numbers)
         if not count:
@@ -91,7 +90,9 @@ class PictureIndex:
         codes = np.concatenate([hashes(thumbnails[at : at + CHUNK]) for at in range(0, count, CHUNK)])
         blank = np.zeros(count, bool)
         blank[self._blank] = True
-        left, right = _verified(codes, thumbnails, blank)
+        if config.hash_distance is None:
+            return PictureGroups(np.arange(count, dtype=np.uint32), codes, 0, self._unreadable)
+        left, right = _verified(codes, thumbnails, blank, config.hash_distance, config.picture_residual)
         links = coo_matrix((np.ones(len(left), np.int8), (left, right)), shape=(count, count))
         _, labels = connected_components(links, directed=False)
         first = np.full(labels.max() + 1, count, np.uint32)
@@ -106,11 +107,15 @@ class PictureIndex:
 
 
 def _verified(
-    codes: NDArray[np.uint64], thumbnails: NDArray[np.uint8], blank: NDArray[np.bool_]
+    codes: NDArray[np.uint64],
+    thumbnails: NDArray[np.uint8],
+    blank: NDArray[np.bool_],
+    bits: int,
+    most_residual: float,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Pairs of numbers that are one picture: near by hash, then equal after alignment."""
     width = np.int64(len(codes))
-    found = [left * width + right for left, right in near_pairs(codes, MAX_DISTANCE) if len(left)]
+    found = [left * width + right for left, right in near_pairs(codes, bits) if len(left)]
     packed = np.unique(np.concatenate(found)) if found else np.zeros(0, np.int64)
     left, right = packed // width, packed % width
     kept = ~(blank[left] | blank[right])
@@ -119,14 +124,17 @@ def _verified(
     for at in range(0, len(left), CHUNK):
         part = slice(at, at + CHUNK)
         # fancy indexing of a memory map reads only these thumbnails
-        same[part] = residual(prepared(thumbnails[left[part]]), prepared(thumbnails[right[part]])) <= MAX_RESIDUAL
+        apart = residual(prepared(thumbnails[left[part]]), prepared(thumbnails[right[part]]))
+        same[part] = apart <= most_residual
     return left[same], right[same]
 
 
 def are_one_picture(one: Image.Image, other: Image.Image) -> bool:
-    """Whether two pictures are one but for compression, size, brightness or a slight crop."""
+    """Whether two pictures are one but for compression, size, brightness or a slight crop, by the usual thresholds."""
+    usual = DuplicatesConfig()
+    assert usual.hash_distance is not None
     both = np.stack([thumbnail(one), thumbnail(other)])
     if both.reshape(2, -1).std(axis=1).min() < MIN_SPREAD:
         return False
-    left, _ = _verified(hashes(both), both, np.zeros(2, bool))
+    left, _ = _verified(hashes(both), both, np.zeros(2, bool), usual.hash_distance, usual.picture_residual)
     return len(left) > 0

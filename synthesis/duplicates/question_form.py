@@ -18,7 +18,7 @@ from residency.platform.verifiers.short import with_synonyms, words_of
 SHORTEST_MISSPELT = 6  # letters; shorter words differ by meaning
 SHORTEST_STEM = 5
 LONG = 12  # content words: a case report, where a changed word is an edit rather than another question
-MIN_LONG, MIN_SHORT = 0.9, 0.6
+MIN_LONG = 0.9
 
 FUNCTION = frozenset(
     str.split(
@@ -154,16 +154,16 @@ def _one_word(one: str, other: str) -> bool:
     return (stem >= SHORTEST_STEM and stem >= 0.6 * max(len(one), len(other))) or _is_slip(one, other)
 
 
-def asks_the_same(one: QuestionForm, other: QuestionForm, yes_no: bool) -> bool:
+def asks_the_same(one: QuestionForm, other: QuestionForm, yes_no: bool, least: float) -> bool:
     """Whether two questions with the same answer about the same picture are one.
 
-    Where the answer says nothing (``yes_no``) no content word may be missing; else a detail may.
+    Where the answer says nothing (``yes_no``) no content word may be missing; else ``least`` of them agree.
     """
-    return says_enough(similarity(one, other), max(len(one.content), len(other.content)), yes_no)
+    return says_enough(similarity(one, other), max(len(one.content), len(other.content)), yes_no, least)
 
 
-def says_enough(value: float, content_words: int, yes_no: bool) -> bool:
+def says_enough(value: float, content_words: int, yes_no: bool, least: float) -> bool:
     """The thresholds on ``similarity``."""
     if content_words >= LONG:
         return value >= MIN_LONG
-    return value >= (1.0 if yes_no else MIN_SHORT)
+    return value >= (1.0 if yes_no else least)

@@ -7,16 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from residency.platform.gates_config import DuplicatesConfig
 from residency.synthesis.duplicates.overrules import Listed
-from residency.synthesis.duplicates.pairs import PairVerdict
-from residency.synthesis.duplicates.picture_hash import MAX_DISTANCE
-from residency.synthesis.duplicates.pictures import MAX_RESIDUAL
-from residency.synthesis.duplicates.question_form import MIN_LONG, MIN_SHORT
+from residency.synthesis.duplicates.pairs import BENCHMARK_PREFIX, PairVerdict
+from residency.synthesis.duplicates.question_form import MIN_LONG
 
 SHOWN = 3  # pairs of each verdict in the report
 MEANINGS = {
     PairVerdict.LEAK: "the same question in a benchmark or in a stricter split; the item is left out",
-    PairVerdict.DUPLICATE: "asked and answered alike before, in the same split; the later one is left out",
+    PairVerdict.DUPLICATE: "asked and answered alike before, in the same split; the later one is left out, or both stay",
     PairVerdict.CONFLICT: "the same question with another answer; both are left out until a person decides",
     PairVerdict.PATIENT_OVERLAP: "the same patient on the stricter side of a split; the item is left out",
     PairVerdict.SAME_IMAGE: "a picture of the other side with another question; kept",
@@ -41,6 +40,7 @@ class Tally:
     decisions: Counter[tuple[str, str]] = field(default_factory=Counter)
     shown: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     dropped: set[str] = field(default_factory=set)
+    contaminated: set[str] = field(default_factory=set)  # of these, what a benchmark has
     ids: set[str] = field(default_factory=set)  # of pairs that a person decided
 
     def add(self, listed: Listed, by_a_person: bool) -> None:
@@ -50,6 +50,8 @@ class Tally:
         self.evidence[pair.verdict, " + ".join(pair.agreements)] += 1
         self.decisions[pair.verdict, pair.decision] += 1
         self.dropped.update(pair.dropped())
+        if pair.first_side.startswith(BENCHMARK_PREFIX):
+            self.contaminated.update(pair.dropped())
         if by_a_person:
             self.ids.add(pair.id)
         shown = self.shown.setdefault(pair.verdict, [])
@@ -74,6 +76,7 @@ def write_report(
     pictures: Mapping[str, int],
     same_image_rows: int,
     unknown_overrules: int,
+    config: DuplicatesConfig,
 ) -> DuplicateReport:
     """Write ``report.json`` and ``report.md``; ``unknown_overrules`` are decisions on pairs that no longer exist."""
     document = {
@@ -86,12 +89,13 @@ def write_report(
         "decisions": [[*key, count] for key, count in sorted(tally.decisions.items())],
         "items_about_an_earlier_picture": same_image_rows,
         "left_out": len(tally.dropped),
+        "left_out_for_benchmarks": len(tally.contaminated),
         "decided_by_people": len(tally.ids),
         "overrules_without_a_pair": unknown_overrules,
         "thresholds": {
-            "hash_distance_bits": MAX_DISTANCE,
-            "picture_residual": MAX_RESIDUAL,
-            "question_similarity": MIN_SHORT,
+            "hash_distance_bits": config.hash_distance,
+            "picture_residual": config.picture_residual,
+            "question_similarity": config.question_similarity,
             "question_similarity_yes_no": 1.0,
             "question_similarity_long": MIN_LONG,
         },

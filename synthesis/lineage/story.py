@@ -11,8 +11,9 @@ from residency.platform.dataset_folder import ITEMS_FILE
 from residency.platform.errors import DataError
 from residency.platform.journal.reader import read_state
 from residency.platform.records import Example, Item, Target
-from residency.platform.report.run_files import read_lines
 from residency.synthesis.annotations_teacher import TEACHER_NAME, write_trace
+from residency.synthesis.gated_dataset import GATES_FILE
+from residency.synthesis.gates.gate_list import read_gate_list
 from residency.synthesis.invented import TEMPLATE, invent_wrong
 from residency.synthesis.lineage.pool_file import find_example, place_in_mixture
 from residency.synthesis.pipeline.arrow_log import read_log
@@ -44,7 +45,7 @@ def tell_story(run: Path, example_id: str, synthesis: Mapping[str, Any], seed: i
     return {
         "example": example_row(example),
         "item": item_row(item),
-        "gates": gates_of(run / "data", item.id),
+        "gates": gates_of(run, item.id),
         "outcome": outcome_of(run, item.id),
         "traces": traces,
         "review": review_of(run, example, synthesis.get("review") or {}, seed),
@@ -84,13 +85,13 @@ def item_row(item: Item) -> Row:
     }
 
 
-def gates_of(data: Path, item_id: str) -> list[Row] | None:
-    """Marks of the gates on this item; None where no gates are on record for this dataset."""
-    place = data.resolve()
-    for path in (place / "gates.jsonl", place.with_name(f"{place.name}.gates.jsonl")):
-        if path.is_file():
-            return [row for row in read_lines(path) if row["item_id"] == item_id]
-    return None
+def gates_of(run: Path, item_id: str) -> list[Row] | None:
+    """Marks of the gates on this item; None where the run's recipe asked no gates."""
+    path = run / "lineage" / GATES_FILE
+    if not path.is_file():
+        return None
+    names = ("gate", "outcome", "reason", "evidence", "reviewer")
+    return [{name: row[name] for name in names} for row in read_gate_list(path) if row["item_id"] == item_id]
 
 
 def outcome_of(run: Path, item_id: str) -> Row | None:

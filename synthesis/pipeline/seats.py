@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,11 +21,16 @@ AHEAD = 4  # a quarter of what is in flight is on disk ahead, so that no place w
 
 @dataclass(kw_only=True)
 class Seat:
-    """``student_prompt``: asked in the student's own words, as its policy must be. ``structured``: replies in JSON."""
+    """``student_prompt``: asked in the student's own words, as its policy must be. ``structured``: replies in JSON.
+
+    ``prompt`` (name, version) is asked in place of the teachers' own, its replies by ``schema`` if any.
+    """
 
     teacher: Teacher
     student_prompt: bool = False
     structured: bool = False
+    prompt: tuple[str, int] | None = None
+    schema: Mapping[str, Any] | None = None
     ready: deque[Job] = field(default_factory=deque)
     inbox: "asyncio.Queue[Job]" = field(default_factory=asyncio.Queue)
 
@@ -43,6 +49,8 @@ class Seat:
             return load_prompt("reanswer", 1)
         if strategy is Strategy.WITH_REFERENCE:
             return load_prompt("reason-with-reference", 1)
+        if self.prompt is not None:
+            return load_prompt(*self.prompt)
         if self.student_prompt:
             return None
         return load_prompt("reason-json", 1) if self.structured else load_prompt("reason", 1)
@@ -77,5 +85,5 @@ class Seat:
             temperature=job.temperature,
             seed=job.seed,
             max_tokens=max_tokens,
-            schema=REASONING_SCHEMA if self.is_structured(job.strategy) else None,
+            schema=REASONING_SCHEMA if self.is_structured(job.strategy) else self.schema,
         )

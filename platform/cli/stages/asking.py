@@ -13,7 +13,7 @@ from residency.platform.errors import RoleError
 from residency.platform.pool.pool import Pool
 from residency.platform.recipe import TeacherConfig
 from residency.platform.records import Item, PromptMode, Trace, Verdict, short_hash
-from residency.synthesis.pipeline.accounts import PipelineReport
+from residency.synthesis.pipeline.accounts import Judge, PipelineReport
 from residency.synthesis.pipeline.ledger import read_outcomes
 from residency.synthesis.pipeline.pipeline import Pipeline
 from residency.synthesis.pipeline.seats import Seat
@@ -24,7 +24,11 @@ from residency.synthesis.teachers.openai_teacher import OpenAITeacher
 
 DEAD_LETTERS_ALLOWED = 0.01  # share of the items; above it something is broken that a person should mend first
 TEACHERS, ANNOTATIONS, WRONG = "synth", "synth-annotations", "synth-wrong"  # the journal's prefixes
-FOLDERS = {TEACHERS: "synthesis", ANNOTATIONS: "synthesis/annotations", WRONG: "synthesis/wrong"}
+RUBRIC, NECESSITY = "gate-rubric", "gate-necessity"
+FOLDERS = {
+    TEACHERS: "synthesis", ANNOTATIONS: "synthesis/annotations", WRONG: "synthesis/wrong",
+    RUBRIC: "gates/rubric", NECESSITY: "gates/necessity",
+}  # fmt: skip
 
 
 def item_seed(seed: int, prefix: str, item: Item) -> int:
@@ -55,9 +59,7 @@ async def judge_pairs(crew: Crew, pairs: Sequence[tuple[Item, str]]) -> list[Ver
 def seat_of(crew: Crew, number: int, teacher: TeacherConfig, part: str, turns: EngineTurns) -> Seat:
     """The teacher behind its protocol; engines start with its first question."""
     if teacher.kind == "openai":
-        return Seat(
-            teacher=OpenAITeacher(teacher, crew.dataset.media.read_png, crew.seed), structured=teacher.structured
-        )
+        return Seat(teacher=OpenAITeacher(teacher, crew.read_png, crew.seed), structured=teacher.structured)
     if teacher.kind == "policy":
 
         async def open_policy() -> tuple[Pool, str]:
@@ -116,7 +118,13 @@ async def ask_annotations(crew: Crew, items: Sequence[Item]) -> Path:
 
 
 async def run_pipeline(
-    crew: Crew, prefix: str, seats: Sequence[Seat], routing: Routing, items: Sequence[Item], turns: EngineTurns
+    crew: Crew,
+    prefix: str,
+    seats: Sequence[Seat],
+    routing: Routing,
+    items: Sequence[Item],
+    turns: EngineTurns,
+    judge: Judge | None = None,
 ) -> Path:
     """The pipeline's folder, once every item has its end or a dead letter.
 
@@ -131,10 +139,10 @@ async def run_pipeline(
             folder=folder,
             seats=seats,
             routing=routing,
-            judge=lambda pairs: judge_pairs(crew, pairs),
+            judge=judge or (lambda pairs: judge_pairs(crew, pairs)),
             max_tokens=longest_reply(crew, seats),
             budget=None if prefix == ANNOTATIONS else recipe.synthesis.budget,
-            also_spent=[folder_of(crew.run.path, TEACHERS)] if prefix == WRONG else [],
+            also_spent=[folder_of(crew.run.path, other) for other in FOLDERS if other not in (prefix, ANNOTATIONS)],
             seed_of=lambda item: item_seed(crew.seed, prefix, item),
             prefix=prefix,
             on_ended=Advance(steps.advance),
@@ -166,10 +174,10 @@ class Advance:
 
 
 def longest_reply(crew: Crew, seats: Sequence[Seat]) -> int:
-    """Engines of the pool are set up for the student's lengths; an endpoint has its own."""
+    """The policy's engines are set up for the student's lengths; other teachers have their own."""
     student, asked = crew.recipe.student.max_new_tokens, crew.recipe.synthesis.max_tokens
-    on_pool = any(isinstance(seat.teacher, PoolTeacher) for seat in seats)
-    return student if on_pool or asked is None else asked
+    has_policy = any(seat.student_prompt for seat in seats)
+    return student if has_policy or asked is None else asked
 
 
 def tell(crew: Crew, prefix: str, names: str, report: PipelineReport) -> None:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from residency.platform.cli.crew import Crew
+from residency.platform.cli.stages.gate_items import gate_items
 from residency.platform.cluster import run_task
 from residency.platform.dataset_folder import read_dataset
 from residency.platform.preflight import check_model
@@ -14,17 +15,19 @@ DATA_SEED = 0  # the data are the same for all seeds of a recipe, so that their 
 
 
 async def data_stage(crew: Crew) -> None:
-    """The dataset folder ``data/``: made, imported, or linked to."""
-    config, target = crew.recipe.data, crew.run.data
+    """``imported/``: made, imported, or linked to; ``data/``: what of it passes the gates and is no copy."""
+    config, imported = crew.recipe.data, crew.run.imported
     if config.format == "dataset":
         source = Path(str(config.source)).resolve()
         read_dataset(source)  # every mistake now, before any hour is spent
-        if not target.is_symlink():
-            target.symlink_to(source, target_is_directory=True)
-    elif not target.exists():
+        if not imported.is_symlink():
+            imported.symlink_to(source, target_is_directory=True)
+    elif not imported.exists():
         with crew.screen.steps(f"data: {config.format}", 1, "datasets") as steps:
-            await run_task(make_dataset, target, config, what="making the dataset", seconds=crew.deadline)
+            await run_task(make_dataset, imported, config, what="making the dataset", seconds=crew.deadline)
             steps.advance()
+    crew.run.point_data(imported)
+    await gate_items(crew)
     crew.run.update_summary(
         data={"name": crew.dataset.card.name, "counts": dict(crew.dataset.card.counts), "note": crew.dataset.card.note,
               "clusters": dict(crew.dataset.card.clusters), "content_hash": crew.dataset.card.content_hash}

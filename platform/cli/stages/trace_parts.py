@@ -1,4 +1,4 @@
-"""Verdicts beside the token-level traces of synthesis: the ledger's, in the form that every other stage has."""
+"""Verdicts beside the token-level traces of synthesis and gates: the ledger's, in the form of every other stage."""
 
 import re
 
@@ -10,14 +10,14 @@ from residency.platform.records import Status, Verdict
 from residency.platform.run_folder import RunFolder
 from residency.synthesis.pipeline.traces import read_verdicts
 
-PART = re.compile(r"part-(?P<purpose>synthesize-.+)-(?P<number>\d{5})\.arrow")
+PART = re.compile(r"part-(?P<purpose>(?:synthesize|gate)-.+)-(?P<number>\d{5})\.arrow")
 
 
 def write_verdict_parts(run: RunFolder) -> None:
     """One part for each part of traces. A trace that a kill left in two parts stays in the first."""
     verdicts = {v.trace_id: v for folder in FOLDERS.values() for v in read_verdicts(run.path / folder)}
     seen = set[str]()
-    for path in sorted((run.path / "traces").glob("part-synthesize-*.arrow")):
+    for path in sorted((run.path / "traces").glob("part-*.arrow")):
         if (found := PART.fullmatch(path.name)) is None:
             continue
         purpose, number = found["purpose"], int(found["number"])

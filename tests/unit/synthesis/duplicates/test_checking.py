@@ -11,16 +11,17 @@ import pytest
 from PIL import Image
 
 from residency.platform.errors import DataError
+from residency.platform.gates_config import DuplicatesConfig
 from residency.platform.media_store import MediaStore
 from residency.platform.records import AnswerKind, Item, Split
 from residency.synthesis.duplicates.checking import Compared, check_duplicates
 from residency.synthesis.duplicates.key_buckets import KeyBuckets, matches
 from residency.synthesis.duplicates.matching import FEW
 from residency.synthesis.duplicates.overrules import read_overrules
-from residency.synthesis.duplicates.patients import enforce_patient_split
 from residency.synthesis.duplicates.report import DuplicateReport
 
 pytestmark = pytest.mark.timeout(120)
+USUAL = DuplicatesConfig()
 Make = Callable[..., Item]
 Draw = Callable[[int], Image.Image]
 
@@ -32,10 +33,15 @@ def pairs_of(out: Path) -> dict[tuple[str, str], tuple[str, list[str]]]:
 
 @pytest.fixture
 def check(store: MediaStore, tmp_path: Path) -> Callable[..., DuplicateReport]:
-    def run(items: list[Item], benchmark: list[Item] | None = None, reviewed: Path | None = None) -> DuplicateReport:
+    def run(
+        items: list[Item],
+        benchmark: list[Item] | None = None,
+        reviewed: Path | None = None,
+        config: DuplicatesConfig = USUAL,
+    ) -> DuplicateReport:
         benchmarks = [Compared("slake", benchmark, store)] if benchmark else []
         overrules = read_overrules(reviewed) if reviewed else None
-        return check_duplicates(Compared("ours", items, store), benchmarks, tmp_path / "out", overrules)
+        return check_duplicates(Compared("ours", items, store), benchmarks, tmp_path / "out", config, overrules)
 
     return run
 
@@ -162,21 +168,28 @@ def test_a_wrong_review_names_its_line(text: str, tmp_path: Path) -> None:
         read_overrules(path)
 
 
-def test_no_patient_lies_on_both_sides(make_item: Make) -> None:
-    items = [
-        make_item("a", patient_id="p"),
-        make_item("b", patient_id="p", split=Split.TUNE),
-        make_item("c", patient_id="q"),
-        make_item("d", patient_id="q", split=Split.HELD_OUT),
-        make_item("e"),
-        make_item("f", patient_id="r"),
-    ]
-    split = enforce_patient_split(items, elsewhere=[make_item("g", patient_id="r", split=Split.HELD_OUT)])
-    assert [item.question for item in split] == ["b", "d", "e"]
-    assert sum(split.removed.values()) == 3
-    assert split.removed[Split.TRAIN, Split.TUNE] == 1
-    with pytest.raises(DataError, match="read once"):
-        enforce_patient_split(iter(items))
+def test_the_recipe_decides_what_is_one_picture_and_whether_repeats_stay(
+    check: Callable[..., DuplicateReport], make_item: Make, drawn: Draw, store: MediaStore
+) -> None:
+    liver, again = store.put(drawn(1)), store.put(drawn(1).resize((120, 100)))
+    train = make_item("Is it a mass?", "yes", liver)
+    items = [train, make_item("Is it a mass?", "yes", again), make_item("Is it a mass?", "yes", liver)]
+    held_out = make_item("Is a mass seen?", "yes", again, split=Split.HELD_OUT)
+    assert check(items).dropped == {items[1].id, items[2].id}
+    assert check(items, config=DuplicatesConfig(hash_distance=None)).dropped == {items[2].id}
+    lax = DuplicatesConfig(within_split=False)
+    assert check(items, config=lax).dropped == set()
+    assert check([*items, held_out], config=lax).dropped == {item.id for item in items}, "a leak is no mere repeat"
+    assert check(items, [held_out]).document["left_out_for_benchmarks"] == 3
+
+
+def test_the_share_of_words_that_must_agree_is_the_recipes(
+    check: Callable[..., DuplicateReport], make_item: Make, drawn: Draw, store: MediaStore
+) -> None:
+    key = store.put(drawn(1))
+    items = [make_item(f"Where lies the {words} nodule?", "lung", key) for words in ("round", "round calcified")]
+    assert check(items).dropped == {items[1].id}
+    assert check(items, config=DuplicatesConfig(question_similarity=0.9)).dropped == set()
 
 
 def test_the_join_on_disk_is_the_join_in_memory(tmp_path: Path) -> None:

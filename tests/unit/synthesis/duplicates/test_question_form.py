@@ -38,15 +38,15 @@ OTHER = [
 
 @pytest.mark.parametrize(("one", "other"), SAME)
 def test_rephrasings_are_one_question(one: str, other: str) -> None:
-    assert asks_the_same(question_form(one), question_form(other), yes_no=True)
+    assert asks_the_same(question_form(one), question_form(other), True, 0.6)
 
 
 @pytest.mark.parametrize(
     ("one", "other", "yes_no"), [*((*pair, True) for pair in OTHER), *((*pair, False) for pair in OTHER)]
 )
 def test_another_word_is_another_question(one: str, other: str, yes_no: bool) -> None:
-    assert not asks_the_same(question_form(one), question_form(other), yes_no)
-    assert not asks_the_same(question_form(other), question_form(one), yes_no)
+    assert not asks_the_same(question_form(one), question_form(other), yes_no, 0.6)
+    assert not asks_the_same(question_form(other), question_form(one), yes_no, 0.6)
 
 
 def test_answers_meet_in_one_key() -> None:

@@ -1,6 +1,6 @@
 """Gates that need a model's word, and the run of all gates over a stream."""
 
-import json
+import csv
 import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +11,7 @@ from residency.platform.errors import DataError
 from residency.platform.media_store import MediaStore
 from residency.platform.records import AnswerKind, Item
 from residency.synthesis.gates.decision import GateDecision, Outcome
+from residency.synthesis.gates.gate_list import Overrules, read_gate_list, read_gate_overrules
 from residency.synthesis.gates.gating import FAULT, GateTally, kept_items, rule_gates, run_gates
 from residency.synthesis.gates.image_necessity import SOLVED, Outcomes, necessity_decision
 from residency.synthesis.gates.rubric import PROMPT_NAME, PROMPT_VERSION, parse_rating, rubric_gate
@@ -67,18 +68,54 @@ def test_one_bad_row_never_stops_the_others(tmp_path: Path, make_item: Callable[
     gates = {"g": gate, **rule_gates(MediaStore(tmp_path))}
     items = [make_item(), make_item(id=""), make_item(id="x", licence="unknown"), make_item(id="y", licence="CC BY-NC")]
     tally = GateTally()
-    kept = list(kept_items(run_gates(items, gates, tally), tmp_path / "gates.jsonl"))
+    kept = list(kept_items(run_gates(items, gates, tally), tmp_path / "gates.csv"))
     assert [item.id for item in kept] == ["i1", "y"]
     assert tally.items == 4
     assert tally.kept == 2
-    assert tally.as_json()["reasons"] == [
-        ["g", "refused", FAULT, 1],
-        ["licence", "marked", "non-commercial licence", 1],
-        ["licence", "refused", "no licence", 1],
-    ]
-    lines = [json.loads(line) for line in (tmp_path / "gates.jsonl").read_text().splitlines()]
-    assert lines[0]["evidence"].startswith("ZeroDivisionError")
-    assert lines[1]["item_id"] == "x"
+    told = tally.as_json()
+    assert told["refused"] == {f"g: {FAULT}": 1, "licence: no licence": 1}
+    assert told["marked"] == {"licence: non-commercial licence": 1}
+    rows = list(read_gate_list(tmp_path / "gates.csv"))
+    assert rows[0]["evidence"].startswith("ZeroDivisionError")
+    assert [(row["item_id"], row["decision"]) for row in rows] == [("", "leave_out"), ("x", "leave_out"), ("y", "keep")]
+
+
+def test_a_person_stands_above_the_gates(tmp_path: Path, make_item: Callable[..., Item]) -> None:
+    items = [make_item(id="x", licence="unknown"), make_item(id="y", licence="CC BY-NC"), make_item(id="z", licence="")]
+    gates = rule_gates(MediaStore(tmp_path), names=("licence",))
+
+    def kept(tally: GateTally, overrules: Overrules | None) -> list[str]:
+        return [item.id for item in kept_items(run_gates(items, gates, tally, overrules), tmp_path / "gates.csv")]
+
+    assert kept(GateTally(), None) == ["y"]
+    rows = list(read_gate_list(tmp_path / "gates.csv"))
+    for row, decision in zip(rows, ("keep", "leave_out"), strict=False):
+        row |= {"decision": decision, "reviewer": "Dr. K"}
+    edited = tmp_path / "edited.csv"
+    with edited.open("w", newline="") as file:
+        writer = csv.DictWriter(file, [*rows[0]])
+        writer.writeheader()
+        writer.writerows(rows)
+    tally = GateTally()
+    assert kept(tally, read_gate_overrules(edited)) == ["x"]
+    told = tally.as_json()
+    assert told["decided_by_people"] == 2
+    assert told["marked"] == {"licence: kept by a person": 1}
+    assert kept(GateTally(), read_gate_overrules(tmp_path / "gates.csv")) == ["x"], "the new list says the same again"
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        ("item_id,gate,decision,reviewer\nx,licence,perhaps,K\n", "line 2"),
+        ("item_id,gate,decision,reviewer\nx,licence,keep,K\nx,licence,leave_out,K\n", "line 3"),
+        ("item_id,decision\n", "gate"),
+    ],
+)
+def test_a_wrong_gate_list_is_refused(text: str, wrong: str, tmp_path: Path) -> None:
+    (tmp_path / "gates.csv").write_text(text)
+    with pytest.raises(DataError, match=wrong):
+        read_gate_overrules(tmp_path / "gates.csv")
 
 
 def test_memory_does_not_grow_with_rows(tmp_path: Path, make_item: Callable[..., Item]) -> None:
