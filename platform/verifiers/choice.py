@@ -160,7 +160,10 @@ def plain_choice(core: str, reader: OptionReader) -> tuple[int | None, str] | No
 
 def read_choice(span: str, reader: OptionReader, question: str = "") -> tuple[int | None, str]:
     """The option that the span settles on and why; (None, why) for none and (-1, why) for several or an unknown one."""
-    if "\n" in span:  # a letter with a line of its own
+    if "\n" in span:  # a letter with a line of its own, unless the whole is an option's text
+        whole = reader.by_text.get(bare(plain_text(span).lower()))
+        if whole is not None:
+            return whole, "the option's text"
         span = SINGLE_LINE_LAST.sub(r". \1", SINGLE_LINE_FIRST.sub(r"\1. ", span))
     cased = plain_text(span)
     text = cased.lower()

@@ -110,3 +110,11 @@ def test_wrong(asked: Item, spans: list[str]) -> None:
 @pytest.mark.parametrize(("asked", "spans"), NOT_RIGHT)
 def test_not_accepted(asked: Item, spans: list[str]) -> None:
     assert [span for span in spans if judge_answer(asked, span).accuracy == 1] == []
+
+
+@pytest.mark.parametrize("options", [("0\nB", "b"), ("b", "0\nB"), ("B\n0", "b", "c"), ("x", "0\nA")])
+def test_an_option_with_a_letter_on_a_line_of_its_own_is_that_option(options: tuple[str, ...]) -> None:
+    """Its text, whole, names it and no letter."""
+    for right in options:
+        for said in options:
+            assert judge_answer(item(right, "which?", options), said).accuracy == float(said == right)
