@@ -13,7 +13,14 @@ from residency.training.collation import Dummy, MicroBatch, ModelTokens
 from residency.training.image_features import check_processor, features_of, grey_picture
 
 TOKEN_TYPES = ("mm_token_type_ids", "token_type_ids")  # 1 where a token stands for an image
-CHANGED_LOGITS = {"final_logit_softcapping": (None,), "logit_scale": (None, 1), "logits_scaling": (None, 1)}
+# What language models are configured to do to the logits after the head, and the values that change nothing.
+CHANGED_LOGITS = {
+    "final_logit_softcapping": (None,),
+    "logit_scale": (None, 1),
+    "logits_scaling": (None, 1),
+    "lm_head_multiplier": (None, 1),
+    "output_multiplier": (None, 1),
+}
 
 
 def forward_names(model: Any) -> frozenset[str]:

@@ -6,7 +6,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from residency.platform.errors import DataError, ModelError
+from residency.platform.errors import DataError
 
 DEADLINE_SECONDS = 240.0
 
@@ -117,15 +117,3 @@ def test_a_text_only_model_trains_saves_publishes_and_is_served(bench: Any, tmp_
         bench.run(scenario)
     finally:
         ray.kill(generator)
-
-
-def test_a_tower_that_is_fed_in_another_way_is_refused() -> None:
-    from transformers import CLIPVisionConfig, LlavaConfig
-
-    from residency.training.policy_model import model_tokens
-
-    class Tokenizer:
-        pad_token_id = 0
-
-    with pytest.raises(ModelError, match="vision tower of a llava model"):
-        model_tokens(LlavaConfig(vision_config=CLIPVisionConfig()), Tokenizer())
