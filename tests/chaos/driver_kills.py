@@ -1,6 +1,6 @@
 """`kill -9` of a driver at random moments until its job is done: what was lost, doubled, or asked again?
 
-    python tests/chaos/driver_kills.py [--kills 200] [--requests 5000] [--seed 0]        # make chaos
+    python tests/chaos/driver_kills.py [--kills 200] [--requests 5000] [--seed 0]        # make chaos-drivers
 
 Nothing is taken on trust: what was asked is counted from the engines' own log, what was answered from the journal's
 frames, and each answer's traces are read back. Prints a table, and one JSON line at the end.

@@ -1,4 +1,4 @@
-"""The short form of ``driver_kills.py``; the long one is ``make chaos``."""
+"""The short form of ``driver_kills.py``; the long one is ``make chaos-drivers``."""
 
 import importlib.util
 import json
