@@ -93,11 +93,3 @@ def list_benchmarks() -> list[str]:
 def describe(benchmark: Benchmark) -> str:
     sizes = ", ".join(variant + (f" {n:,}" if n else "") for variant, n in benchmark.published.items())
     return f"{benchmark.title}: {sizes}; {benchmark.licence}"
-
-
-def import_dataset(name: str, source: Path | None, out: Path, config: DataConfig, seed: int) -> Path:
-    """Make the dataset folder ``out`` in the named format; raises BadInputError for an unknown name."""
-    importer = FORMATS.get(name)
-    if importer is None:
-        raise BadInputError(f"unknown format {name!r}", f"one of {', '.join(sorted(FORMATS))}")
-    return importer.run(source, out, config, seed)
