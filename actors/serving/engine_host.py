@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -27,6 +26,11 @@ if TYPE_CHECKING:
     from vllm.v1.engine.async_llm import AsyncLLM
 
 BASE_NAME = "base"  # what the model below an adapter is called inside the engine
+
+
+def not_ready() -> Refusal:
+    """503: it will be, or another replica is."""
+    return Refusal(503, "not_ready", "The model is not ready.", retry_after_seconds=5)
 
 
 def refusal_of(answered: "ErrorResponse") -> Refusal:
@@ -175,7 +179,7 @@ class EngineHost:
     async def answer(self, asked: Asked, wanted: str | None, request_id: str) -> Reply:
         """One chat. ``wanted`` is the version that the caller named. Raises Refusal where it is not answered.
 
-        The request's place is given back when the body is there, or the stream has ended or is closed.
+        The request keeps its place until the reply is closed.
         """
         self.refuse_if_full()
         await self._gate.enter()
@@ -184,18 +188,8 @@ class EngineHost:
         except BaseException:
             self._gate.leave()
             raise
-        if reply.stream is None:
-            self._gate.leave()
-        else:
-            reply.stream = self._leaving(reply.stream)
+        reply.release = self._gate.leave
         return reply
-
-    async def _leaving(self, stream: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
-        try:
-            async for piece in stream:
-                yield piece
-        finally:
-            self._gate.leave()
 
     async def _answer(self, asked: Asked, wanted: str | None, request_id: str) -> Reply:
         from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
@@ -205,7 +199,7 @@ class EngineHost:
 
         handlers = self._handlers
         if handlers is None or self.broken:
-            raise Refusal(503, "not_ready", "The model is not ready.", retry_after_seconds=5)
+            raise not_ready()
         if wanted is not None and wanted != self.version:
             raise Refusal(404, "model_not_found", f"Version {wanted} is no longer on call.", "model")
         handler = handlers.thinking if asked.mode is AnswerMode.THINK else handlers.plain
@@ -222,7 +216,7 @@ class EngineHost:
         except (VLLMError, ValueError, TypeError, OverflowError, NotImplementedError) as error:
             answered = create_error_response(error)
         if isinstance(answered, ErrorResponse):
-            raise refusal_of(answered)
+            raise not_ready() if self.broken else refusal_of(answered)
         if request.stream:
             events = labelled_stream(answered, label, usage, raw.state)
             if asked.mode is AnswerMode.STRUCTURED:

@@ -7,7 +7,8 @@ lives in an application of its own. Importing this file loads neither vLLM nor t
 
 import os
 import re
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
+from dataclasses import replace
 from typing import Any
 
 from ray import serve
@@ -112,22 +113,24 @@ class ModelServer:
                 else:
                     yield piece
 
-        reply.stream = stream()
+        reply.stream, reply.release = stream(), pieces.cancel
         return reply
 
-    async def hand_over(self, asked: Asked, version: str | None, request_id: str) -> AsyncIterator[Any]:
+    async def hand_over(self, asked: Asked, version: str | None, request_id: str) -> AsyncGenerator[Any, None]:
         """For another replica's door: the reply (or Refusal), then the pieces of a stream and what it came to."""
         try:
             reply = await self._host.answer(asked, version, request_id)
         except Refusal as refusal:
             yield refusal
             return
-        stream, reply.stream = reply.stream, None
-        yield reply
-        if stream is not None:
-            async for piece in stream:
-                yield piece
-            yield reply.usage
+        try:
+            yield replace(reply, stream=None, release=None)
+            if reply.stream is not None:
+                async for piece in reply.stream:
+                    yield piece
+                yield reply.usage
+        finally:
+            await reply.close()
 
     async def check_health(self) -> None:
         """Raises where the engine is dead: Serve then replaces the replica."""

@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 
-from residency.platform.cli.screen import console
 from residency.platform.serving.key_ring import add_key, read_keys, revoke_key
 
 keys_app = typer.Typer(help="API keys of a served model; running servers follow the file.", no_args_is_help=True)
@@ -24,7 +23,7 @@ def add_command(
     ] = None,
 ) -> None:
     """Make a key and print it, the only time."""
-    console.print(add_key(file, key_id, requests, tokens), highlight=False, markup=False, soft_wrap=True)
+    typer.echo(add_key(file, key_id, requests, tokens))
 
 
 @keys_app.command("list")
@@ -38,11 +37,11 @@ def list_command(file: FileOption = DEFAULT) -> None:
         ]
         state = f"revoked {key.revoked}" if key.revoked else "counts"
         line = f"{key.id:<24}{state}, made {key.created}" + "".join(f", {limit}" for limit in limits)
-        console.print(line, highlight=False, markup=False)
+        typer.echo(line)
 
 
 @keys_app.command("revoke")
 def revoke_command(key_id: IdArgument, file: FileOption = DEFAULT) -> None:
     """From now on the key is refused."""
     revoke_key(file, key_id)
-    console.print(f"{key_id} is revoked", highlight=False, markup=False)
+    typer.echo(f"{key_id} is revoked")

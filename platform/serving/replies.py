@@ -1,6 +1,6 @@
 """What answers a request: a status, who answered, and a body that is there or streams."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 
 
@@ -14,10 +14,24 @@ class Usage:
 
 @dataclass(kw_only=True, slots=True)
 class Reply:
-    """``label`` says who answered (model, checkpoint, version, notice). One of ``body`` and ``stream`` is given."""
+    """``label`` says who answered (model, checkpoint, version, notice). One of ``body`` and ``stream`` is given.
+
+    Whoever gets a reply closes it: ``release`` gives back what it holds, also where its stream was never begun.
+    """
 
     status: int
     label: dict[str, str]
     body: bytes = b""
     stream: AsyncGenerator[bytes, None] | None = None
     usage: Usage = field(default_factory=Usage)
+    release: Callable[[], None] | None = None
+
+    async def close(self) -> None:
+        """End the stream, wherever it is; what is asked for no more is not computed."""
+        release, self.release = self.release, None
+        try:
+            if self.stream is not None:
+                await self.stream.aclose()
+        finally:
+            if release is not None:
+                release()

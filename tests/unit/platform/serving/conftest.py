@@ -41,7 +41,11 @@ class Recorder:
     ready: bool = True
     full: bool = False
     pieces: tuple[bytes, ...] = ()
+    released: int = 0
     asked: list[tuple[Asked, str, str, bool]] = field(default_factory=list)
+
+    def release(self) -> None:
+        self.released += 1
 
     def refuse_if_full(self) -> None:
         if self.full:
@@ -57,7 +61,7 @@ class Recorder:
                 for piece in self.pieces:
                     yield piece
 
-            return Reply(status=200, label=label, stream=stream(), usage=usage)
+            return Reply(status=200, label=label, stream=stream(), usage=usage, release=self.release)
         message = {"role": "assistant", "content": "left", "reasoning": "it is there"}
         body = {"id": "chatcmpl-1", "choices": [{"message": message}], "residency": label}
         return Reply(status=200, label=label, body=json.dumps(body).encode(), usage=usage)
@@ -104,6 +108,16 @@ class Caller:
         scope = {"type": kind, "method": method, "path": path, "root_path": root, "headers": headers or []}
         asyncio.run(self.door(scope, receive, keep))
         return sent
+
+    def visit(self, body: Any, send: Any) -> None:
+        """A chat whose response goes to ``send``."""
+        headers = [(b"authorization", f"Bearer {KEY}".encode()), (b"content-type", b"application/json")]
+
+        async def receive() -> Message:
+            return {"type": "http.request", "body": json.dumps(body).encode()}
+
+        scope = {"type": "http", "method": "POST", "path": "/v1/chat/completions", "headers": headers}
+        asyncio.run(self.door(scope, receive, send))
 
     def __call__(self, method: str, path: str, body: Any = None, *, key: str | None = KEY, **headers: str) -> Answer:
         given = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]

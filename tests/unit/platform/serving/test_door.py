@@ -1,5 +1,6 @@
 """The door's steps: route, key, limits, size, and the audit line."""
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -158,3 +159,27 @@ def test_every_status_of_the_door_is_in_the_document(new_door: Any) -> None:
     assert {"/v1/chat/completions", "/v1/models", "/v1/media", "/v1/feedback", "/health", "/ready"} <= set(paths)
     chat = paths["/v1/chat/completions"]["post"]["responses"]
     assert {"200", "400", "401", "403", "404", "405", "413", "415", "422", "429", "500", "503"} <= set(chat)
+
+
+def test_what_goes_wrong_with_us_is_a_status_too(new_door: Any, tmp_path: Path) -> None:
+    call = new_door()
+    call.behind.states = None  # a mistake of ours
+    failed = call(*ASK)
+    assert (failed.status, failed.code) == (500, "internal_error")
+    assert audited(tmp_path)[-1]["status"] == 500
+
+
+def test_a_reply_is_closed_also_when_its_client_has_left(new_door: Any) -> None:
+    call = new_door()
+    call.behind.pieces = (b"data: {}\n\n",) * 3
+    for after in range(4):  # it leaves before the response begins, and at each later piece
+        sent: list[Any] = []
+
+        async def leave(message: Any, sent: list[Any] = sent, after: int = after) -> None:
+            if len(sent) == after:
+                raise asyncio.CancelledError
+            sent.append(message)
+
+        with pytest.raises(asyncio.CancelledError):
+            call.visit({**CHAT, "stream": True}, leave)
+    assert call.behind.released == 4
