@@ -23,6 +23,7 @@ class EngineConfig:
     threads: int = 2
     images_per_prompt: int = 1
     trust_remote_code: bool = False
+    sleeps: bool = False  # on a GPU that it shares in turns: vLLM's sleep mode frees its memory meanwhile
     start_deadline_seconds: float = 300.0
     deadline_seconds: float = 600.0  # of one generate, of one weight update
 
@@ -47,6 +48,7 @@ class EngineConfig:
             gpu_memory_share=generators.gpu_memory_share,
             threads=generators.threads,
             trust_remote_code=trust_remote_code,
+            sleeps=profile.colocate and generators.gpus > 0,
             deadline_seconds=profile.deadline_seconds,
         )
 

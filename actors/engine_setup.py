@@ -43,6 +43,7 @@ def start_engine(model_dir: Path, config: EngineConfig) -> LLMEngine:
             mm_processor_cache_gb=config.image_cache_gib,
             limit_mm_per_prompt={"image": config.images_per_prompt, "video": 0},
             enforce_eager=on_cpu,
+            enable_sleep_mode=config.sleeps,
             # A prompt cut into chunks makes vLLM set a seeded generator back, which torch's CPU generators refuse.
             enable_chunked_prefill=not on_cpu,
             enable_prefix_caching=True,

@@ -59,6 +59,10 @@ class GeneratorActor:
         """The weights that answer the next request."""
         return self._engine.version
 
+    async def take_turn(self, awake: bool) -> None:
+        """Fall asleep once nothing runs, or wake up, where its devices are shared with the learner in turns."""
+        await asyncio.to_thread(self._engine.take_turn, awake)
+
     async def health(self) -> EngineHealth:
         """At once, also while it generates or takes weights."""
         return self._engine.health()

@@ -124,3 +124,8 @@ def canary_logprobs(actor: LearnerActor, reading: CanaryReading) -> tuple[Policy
 def skip_step(actor: LearnerActor) -> None:
     """Run on each rank's actor: count a step in which there was nothing to learn; the weights stay."""
     actor._started().step += 1
+
+
+def take_turn(actor: LearnerActor, awake: bool) -> None:
+    """Run on each rank's actor: have the device again, or give up what the other role needs of it meanwhile."""
+    actor._started().take_turn(awake)

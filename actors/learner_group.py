@@ -18,12 +18,13 @@ from residency.actors.learner import (
     open_address,
     reference_kl,
     skip_step,
+    take_turn,
 )
 from residency.platform.causes import Birth, birth_of, cause_of
 from residency.platform.cluster import wait_for
 from residency.platform.errors import DeadlineError, ResidencyError, RoleError
 from residency.platform.node_types import seat_of
-from residency.platform.placement import Events, no_events, options_in, release, reserve
+from residency.platform.placement import Events, no_events, options_in, release, reserve, reserve_most
 from residency.platform.profiles import LearnerConfig
 from residency.platform.recipe import LoraConfig, OptimizerConfig
 from residency.platform.records import PolicyVersion
@@ -80,8 +81,11 @@ class LearnerGroup:
         events: Events = no_events,
         resume: bool = False,
         lora: LoraConfig | None = None,
+        fewer: bool = False,
     ) -> Self:
         """Place the rank actors, all or none, join them to a process group and build their engines.
+
+        ``fewer``: where there is no room for all ranks, as many as there is room for; the global batch stays.
 
         ``media_ref`` is the media table in the object store; ``events`` hears of a wait for the seats. ``resume``: the
         folder is a state checkpoint, and optimizer, step, schedule and random state go on from it, whatever the number
@@ -103,12 +107,16 @@ class LearnerGroup:
             lora=lora,
         )
         seat = seat_of(learner)
-        seats = await reserve(seat, learner.actors, who="the learner ranks", seconds=deadline_seconds, events=events)
+        where: dict[str, Any] = {"who": "the learner ranks", "seconds": deadline_seconds, "events": events}
+        if fewer:
+            seats, num_ranks = await reserve_most(seat, learner.actors, **where)
+        else:
+            seats, num_ranks = await reserve(seat, learner.actors, **where), learner.actors
         group = cls(seats, deadline_seconds)
         joined = False
         try:
             environment = {"env_vars": rank_environment(learner)}
-            for rank in range(learner.actors):
+            for rank in range(num_ranks):
                 remote: Any = ray.remote(LearnerActor).options(**options_in(seats, rank, seat), runtime_env=environment)
                 group._actors.append(remote.remote(str(model_dir), settings, incarnation))
             actors = group._actors
@@ -136,6 +144,11 @@ class LearnerGroup:
     @property
     def num_ranks(self) -> int:
         return len(self._actors)
+
+    @property
+    def nodes(self) -> list[str]:
+        """Ids of the nodes that the ranks are on, by rank."""
+        return [birth.node_id for birth in self._births]
 
     async def forward_backward(
         self, batch_ref: "ray.ObjectRef[Any]", rows: Sequence[int] | None, loss: LossConfig
@@ -178,6 +191,10 @@ class LearnerGroup:
     async def skip_step(self) -> None:
         """Count a step in which there was nothing to learn: version and schedule go on, the weights do not."""
         await self._run("skipping a step", skip_step)
+
+    async def take_turn(self, awake: bool) -> None:
+        """Have the devices that are shared in turns, or give up what the generators need of them meanwhile."""
+        await self._run("taking turns", take_turn, awake)
 
     async def save_checkpoint(self, out: Path, state: Mapping[str, Any] | None = None) -> Path:
         """Write the weights as a Hugging Face folder, aside and then renamed.

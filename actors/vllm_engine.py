@@ -16,12 +16,13 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import pyarrow as pa
 
+from residency.actors.engine_batches import Batch, Running
 from residency.actors.engine_canary import CANARY_SAMPLING, canary_reading, canary_request, canary_shelf
 from residency.actors.engine_config import EngineConfig, EngineHealth, engine_environment
 from residency.actors.engine_ranks import EngineRanks
@@ -34,6 +35,7 @@ from residency.actors.engine_requests import (
     to_prompt,
     to_trace_table,
 )
+from residency.actors.engine_turn import EngineTurn
 from residency.actors.engine_update import Update, load_update, wait_for_update
 from residency.actors.rank_buckets import pull_buckets
 from residency.platform.errors import DeadlineError, ResidencyError, RoleError
@@ -45,28 +47,6 @@ from residency.training.weights_echo import WeightsEcho
 
 Result = TypeVar("Result")
 IDLE_SECONDS = 0.5  # longest sleep of an idle engine thread between looks at its commands
-
-
-@dataclass(kw_only=True)
-class _Batch:
-    """One generate call while it is under way."""
-
-    sampling: SamplingConfig
-    shelf: MediaShelf
-    waiting: deque[tuple[int, Request]]
-    finished: dict[int, Sampled] = field(default_factory=dict)
-    done: Future[list[Sampled]] = field(default_factory=Future)
-    size: int
-
-
-@dataclass(kw_only=True)
-class _Running:
-    """One request that is in the engine."""
-
-    batch: _Batch
-    row: int
-    request: Request
-    started: float
 
 
 class VllmEngine:
@@ -82,12 +62,13 @@ class VllmEngine:
         self.version, self.label = version, label
         self._labels = {version.packed: label}
         self._commands: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        self._batches: deque[_Batch] = deque()
+        self._batches: deque[Batch] = deque()
         self._updates: deque[Update] = deque()
-        self._running: dict[str, _Running] = {}
+        self._running: dict[str, Running] = {}
         self._running_sequences = 0
         self._next_id = 0
         self._closing = False
+        self._turn = EngineTurn(frees=config.sleeps)
         self._at_end = ExitStack()
         self._failure: BaseException | None = None
         self._ready: Future[None] = Future()
@@ -145,6 +126,12 @@ class VllmEngine:
         self._tell(lambda: self._updates.append(update))
         return wait_for_update(update, lambda: self._tell(lambda: self._withdraw(update)))
 
+    def take_turn(self, awake: bool) -> None:
+        """Fall asleep once nothing runs any more, or wake up, where the devices are shared in turns."""
+        done: Future[None] = Future()
+        self._tell(lambda: self._turn.ask(awake, done))
+        self._wait(done, self._config.deadline_seconds, "waking up" if awake else "falling asleep")
+
     def health(self) -> EngineHealth:
         """Answered at once, also while it generates."""
         failure = self._failure
@@ -167,9 +154,9 @@ class VllmEngine:
 
     # Between threads
 
-    def _begin(self, requests: pa.Table, sampling: SamplingConfig, shelf: MediaShelf) -> _Batch:
+    def _begin(self, requests: pa.Table, sampling: SamplingConfig, shelf: MediaShelf) -> Batch:
         rows = read_requests(requests, sampling)
-        batch = _Batch(sampling=sampling, shelf=shelf, waiting=deque(enumerate(rows)), size=len(rows))
+        batch = Batch(sampling=sampling, shelf=shelf, waiting=deque(enumerate(rows)), size=len(rows))
         if rows:
             self._tell(lambda: self._batches.append(batch))
         else:
@@ -219,10 +206,12 @@ class VllmEngine:
         try:
             while not self._closing:
                 self._obey()
-                if self._updates and not (self._running and self._updates[0].waits):
+                if not self._running:
+                    self._turn.settle(self._engine)
+                if self._updates and self._turn.works and not (self._running and self._updates[0].waits):
                     self._swap(self._updates[0])
                     self._updates.popleft()
-                elif not self._updates:  # where one waits for the running ones, nothing new is admitted
+                elif not self._updates and self._turn.works:  # where one waits for the running ones, nothing new comes
                     self._admit()
                 if self._running:
                     self._step()
@@ -246,6 +235,7 @@ class VllmEngine:
             *(update.done for update in self._updates),
         ]:
             _fail(future, self._dead())
+        self._turn.fail(self._dead())
 
     def _start(self) -> None:
         os.environ.update(engine_environment(self._config.threads))
@@ -267,7 +257,7 @@ class VllmEngine:
 
     def _obey(self) -> None:
         """Run the commands that came; an idle engine waits a moment for one."""
-        busy = bool(self._running or self._batches or self._updates)
+        busy = bool(self._running or (self._turn.works and (self._batches or self._updates)))
         try:
             command = self._commands.get(block=not busy, timeout=None if busy else IDLE_SECONDS)
             while True:
@@ -284,7 +274,7 @@ class VllmEngine:
             else:
                 self._batches.popleft()
 
-    def _enter(self, batch: _Batch) -> None:
+    def _enter(self, batch: Batch) -> None:
         """The next request of a batch enters vLLM."""
         row, request = batch.waiting.popleft()
         try:
@@ -302,7 +292,7 @@ class VllmEngine:
             return
         self._next_id += 1
         self._running_sequences += request.num_samples
-        self._running[name] = _Running(batch=batch, row=row, request=request, started=time.perf_counter())
+        self._running[name] = Running(batch=batch, row=row, request=request, started=time.perf_counter())
 
     @staticmethod
     def _refused(request: Request, error: Exception) -> ResidencyError:
@@ -327,9 +317,7 @@ class VllmEngine:
         self._running_sequences -= running.request.num_samples
         self._finish(running.batch, running.row, running.request, output, time.perf_counter() - running.started)
 
-    def _finish(
-        self, batch: _Batch, row: int, request: Request, output: Any, seconds: float, refusal: str = ""
-    ) -> None:
+    def _finish(self, batch: Batch, row: int, request: Request, output: Any, seconds: float, refusal: str = "") -> None:
         """One row is done; the last one hands the batch over."""
         batch.finished[row] = Sampled(
             request=request, output=output, version=self.version, labels=self._labels, seconds=seconds, refusal=refusal
@@ -337,7 +325,7 @@ class VllmEngine:
         if len(batch.finished) == batch.size:
             _answer(batch.done, [batch.finished[row] for row in range(batch.size)])
 
-    def _abandon(self, batch: _Batch) -> None:
+    def _abandon(self, batch: Batch) -> None:
         """Drop what a batch still has waiting or running."""
         batch.waiting.clear()
         for name in [name for name, running in self._running.items() if running.batch is batch]:
@@ -357,7 +345,7 @@ class VllmEngine:
         if isinstance(told, WeightsEcho):
             update.loaded = told
             row = canary_request(self._canary_shelf)
-            batch = _Batch(sampling=CANARY_SAMPLING, shelf=self._canary_shelf, waiting=deque([(0, row)]), size=1)
+            batch = Batch(sampling=CANARY_SAMPLING, shelf=self._canary_shelf, waiting=deque([(0, row)]), size=1)
             batch.done.add_done_callback(lambda done: self._end_update(update, told, done))
             self._enter(batch)  # ahead of all that waits outside of vLLM
         else:

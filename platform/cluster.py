@@ -9,11 +9,11 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from residency.platform.errors import DeadlineError, ResidencyError, RoleError
+from residency.platform.errors import DeadlineError, LostObjectError, ResidencyError, RoleError, StorageError
 from residency.platform.profiles import Profile
 
 Result = TypeVar("Result")
@@ -92,11 +92,14 @@ def local_cluster(profile: Profile, logs: Path) -> Iterator[None]:
                 ray.shutdown()
         return
     home = tempfile.mkdtemp(prefix="residency-")  # Ray's socket paths must stay below 108 bytes
+    spill = logs.parent / "spill"
     with errors_to_file(logs):
         try:
+            shutil.rmtree(spill, ignore_errors=True)  # of a driver that was killed
             ray.init(
                 num_cpus=profile.cluster_cpus,
                 object_store_memory=profile.object_store_mib * 1024 * 1024,
+                object_spilling_directory=str(spill),
                 include_dashboard=False,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
@@ -105,21 +108,36 @@ def local_cluster(profile: Profile, logs: Path) -> Iterator[None]:
             yield
         finally:
             ray.shutdown()
+            shutil.rmtree(spill, ignore_errors=True)
             keep_logs(Path(home), logs)
 
 
 def keep_logs(home: Path, logs: Path) -> None:
-    """Move the log files of a cluster's sessions under ``logs`` and remove the cluster's home."""
-    for session in home.glob("session_2*/logs"):
-        shutil.copytree(session, logs / session.parent.name, dirs_exist_ok=True, ignore_dangling_symlinks=True)
+    """Move the log files of a cluster's sessions under ``logs``, while there is room, and remove the cluster's home."""
+    with suppress(OSError):  # a full disk is what ended the run: its own error is the one to be told
+        for session in home.glob("session_2*/logs"):
+            shutil.copytree(session, logs / session.parent.name, dirs_exist_ok=True, ignore_dangling_symlinks=True)
     shutil.rmtree(home, ignore_errors=True)
 
 
 def put(value: Any) -> Any:
-    """A reference to ``value`` in this node's object store, owned by this process."""
+    """A reference to ``value`` in this node's object store, owned by this process; StorageError where it is full."""
     import ray
+    from ray.exceptions import ObjectStoreFullError, OutOfDiskError
 
-    return ray.put(value)
+    try:
+        return ray.put(value)
+    except (ObjectStoreFullError, OutOfDiskError) as error:
+        raise store_full(error) from error
+
+
+def store_full(error: BaseException) -> StorageError:
+    """Of an object that found room neither in the object store nor on the disk that it spills to."""
+    return StorageError(
+        f"the object store is full, and so is what it spills to: {str(error).strip().splitlines()[0]}",
+        "room for what is in flight",
+        "free some space, or raise object_store_mib in the profile, and start the same command again: it goes on",
+    )
 
 
 def name_of(reference: Any) -> str:
@@ -134,20 +152,34 @@ def stop_actor(handle: Any) -> None:
     ray.kill(handle)
 
 
+def first_line(error: BaseException) -> str:
+    """Of its message, which Ray's make long."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
 async def wait_for(awaitable: Awaitable[Result], who: str, what: str, seconds: float) -> Result:
     """The awaited result; DeadlineError names who was late, RoleError who failed and why.
 
-    A ResidencyError raised in the role passes through as it is.
+    A ResidencyError raised in the role passes through as it is. LostObjectError where the result, or what the role was
+    given by reference, is gone from the object store.
     """
-    from ray.exceptions import RayActorError, RayTaskError
+    from ray.exceptions import ObjectLostError, ObjectStoreFullError, OutOfDiskError, RayActorError, RayTaskError
 
     try:
         return await asyncio.wait_for(awaitable, seconds)
+    except (ObjectStoreFullError, OutOfDiskError) as error:
+        raise store_full(error) from error
     except RayTaskError as error:  # first: of a role's own DeadlineError it is a TimeoutError too
         cause = error.cause
         if isinstance(cause, ResidencyError):
             raise cause from error
+        if isinstance(cause, ObjectStoreFullError | OutOfDiskError):
+            raise store_full(cause) from error
+        if isinstance(cause, ObjectLostError):
+            raise LostObjectError(f"{who} was given an object for {what} that is lost: {first_line(cause)}") from error
         raise RoleError(f"{who} failed in {what}: {type(cause).__name__}: {cause}") from error
+    except ObjectLostError as error:
+        raise LostObjectError(f"what {who} made in {what} is lost: {first_line(error)}") from error
     except TimeoutError:
         raise DeadlineError(
             f"{who} did not finish {what} within {seconds:.0f} s",

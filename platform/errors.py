@@ -49,8 +49,18 @@ class DeadlineError(RoleError, TimeoutError):
     """A wait came to its deadline; names who is late, in what, after how many seconds."""
 
 
+class LostObjectError(RoleError):
+    """What was handed on by reference is gone from the object store, with its owner or its node: make it again."""
+
+
 class WeightUpdateError(RoleError):
     """A weight update did not arrive whole: wrong digest, wrong version or missing tensor; names the bucket."""
+
+
+class StoppedError(ResidencyError):
+    """The run was told to stop and did, saved; exit code 75 (EX_TEMPFAIL): started again it goes on."""
+
+    exit_code = 75
 
 
 class StorageError(ResidencyError, OSError):

@@ -1,6 +1,7 @@
 """What each role needs in memory, from the model's layout, before anything is started. No torch, no Ray."""
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,7 +68,10 @@ class RolePlan:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StorePlan:
-    """What is known of the object store (GiB): weights that the publisher keeps, rollouts of one RL step, its size."""
+    """What is known of the object store (GiB): weights that the publisher keeps, rollouts under way, its size.
+
+    ``rollouts``: of one RL step, and of as many more as the staleness lets be asked before it (times ``oversample``).
+    """
 
     versions: int
     version_gib: float
@@ -184,15 +188,21 @@ def plan_memory(recipe: Recipe, profile: Profile) -> list[RolePlan]:
     return plans
 
 
+def rollout_bytes(recipe: Recipe) -> int:
+    """Of one rollout, in its trace and in the training batch, its prompt and answer at their longest."""
+    student = recipe.student
+    return student.max_prompt_tokens * PROMPT_TOKEN_BYTES + student.max_new_tokens * NEW_TOKEN_BYTES
+
+
 def plan_store(recipe: Recipe, profile: Profile) -> StorePlan:
     """The object store's line; answers are taken at their longest. Media are not in it: no dataset has been read."""
-    rollouts = recipe.rl.prompts_per_step * recipe.rl.group_size if recipe.rl.steps else 0
-    student = recipe.student
-    a_rollout = student.max_prompt_tokens * PROMPT_TOKEN_BYTES + student.max_new_tokens * NEW_TOKEN_BYTES
+    rl = recipe.rl
+    groups = math.ceil(rl.oversample * rl.prompts_per_step) * (rl.staleness + 1)
+    rollouts = groups * rl.group_size if rl.steps else 0
     return StorePlan(
         versions=VERSIONS_KEPT,
-        version_gib=layout_of(student.model).parameters * BYTES[profile.dtype] / GIB,
+        version_gib=layout_of(recipe.student.model).parameters * BYTES[profile.dtype] / GIB,
         rollouts=rollouts,
-        rollouts_gib=rollouts * a_rollout / GIB,
+        rollouts_gib=rollouts * rollout_bytes(recipe) / GIB,
         size_gib=profile.object_store_mib / 1024,
     )

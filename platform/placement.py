@@ -17,6 +17,7 @@ Events = Callable[..., None]
 """The run's event writer, called as ``events(kind, **details)``."""
 
 QUIET_SECONDS = 5.0  # a wait that is longer is told
+SCARCE_SECONDS = 10.0  # a wait for seats, where fewer would do
 LEAST_CPUS = 0.001  # Ray takes no empty bundle
 NODE_GROUP_LABEL = "ray.io/node-group"  # stands on nodes that an autoscaler's launcher has started
 
@@ -86,6 +87,21 @@ async def reserve(seat: Seat, number: int, *, who: str, seconds: float, events: 
     return group
 
 
+async def reserve_most(
+    seat: Seat, number: int, *, who: str, seconds: float, events: Events
+) -> "tuple[PlacementGroup, int]":
+    """As many of ``number`` seats as the cluster has now, one at least; all at once, as ``reserve`` does.
+
+    A node that is just gone may still be counted: fewer are asked for where so many do not come within 10 s.
+    """
+    while (number := int(max(1, min(number, most_seats(seat, running_nodes()))))) > 1:
+        try:
+            return await reserve(seat, number, who=who, seconds=min(SCARCE_SECONDS, seconds), events=events), number
+        except (DeadlineError, RecipeError):  # too many are taken, or another node has gone meanwhile
+            number = int(min(number - 1, free_seats(seat)))
+    return await reserve(seat, 1, who=who, seconds=seconds, events=events), 1
+
+
 def release(group: "PlacementGroup") -> None:
     """Give the seats back; Ray ends the actors that still sit on them."""
     import ray
@@ -98,20 +114,48 @@ async def _outcome(reference: Any) -> None:
 
 
 def running_nodes() -> tuple[NodeType, ...]:
-    """The nodes that are up now, each as a type of its own."""
+    """The nodes that are up now and stay, each as a type of its own."""
+    return _as_types({node["NodeID"]: node["Resources"] for node in _staying()})
+
+
+def free_seats(seat: Seat) -> float:
+    """Seats for which there is room now, beside all that runs."""
+    from ray._private.state import available_resources_per_node  # ray.util.tpu asks it as well: no public way
+
+    free = available_resources_per_node()
+    here = {node["NodeID"] for node in _staying()}
+    return most_seats(seat, _as_types({name: has for name, has in free.items() if name in here}))
+
+
+def draining_nodes() -> dict[str, float]:
+    """Ids of the nodes that are being drained, each with the time at which it goes (seconds since 1970; 0: not told).
+
+    Ray's own libraries ask the same way: there is no public one.
+    """
+    from ray._private.state import state
+
+    return {name: deadline / 1000 for name, deadline in state.get_draining_nodes().items()}
+
+
+def _staying() -> list[dict[str, Any]]:
     import ray
 
+    draining = draining_nodes()
+    return [node for node in ray.nodes() if node["Alive"] and node["NodeID"] not in draining]
+
+
+def _as_types(resources: Mapping[str, Mapping[str, float]]) -> tuple[NodeType, ...]:
+    """Nodes by id, with what each has (or has left), as types."""
+    import ray
+
+    labels = {node["NodeID"]: node["Labels"] for node in ray.nodes()}
     return tuple(
         NodeType(
-            name=f"node {node['NodeID'][:8]}",
-            cpus=node["Resources"].get("CPU", 0.0),
-            gpus=node["Resources"].get("GPU", 0.0),
-            labels=node["Labels"],
-            max_nodes=1,
+            name=f"node {name[:8]}", cpus=has.get("CPU", 0.0), gpus=has.get("GPU", 0.0),
+            labels=labels.get(name, {}), max_nodes=1,
         )
-        for node in ray.nodes()
-        if node["Alive"]
-    )
+        for name, has in resources.items()
+    )  # fmt: skip
 
 
 def may_grow(nodes: Sequence[NodeType]) -> bool:

@@ -129,6 +129,20 @@ def check_transport(profile: Profile) -> list[ResidencyError]:
     ]
 
 
+def check_turns(recipe: Recipe, profile: Profile) -> list[ResidencyError]:
+    """Asynchronous RL on devices that are shared in turns: there is no turn in which both could be at work."""
+    if not profile.colocate or recipe.rl.staleness == 0:
+        return []
+    return [
+        RecipeError(
+            f"rl.staleness {recipe.rl.staleness} asks generators and learners to work at the same time, and colocate in"
+            " the profile gives them the devices in turns",
+            "rl.staleness 0 (synchronous), or devices for each",
+            "set rl.staleness=0, or leave colocate out of the profile",
+        )
+    ]
+
+
 def count_kind(dataset: Path, kind: AnswerKind) -> int:
     """Items of this answer kind in a dataset folder; 0 where its table cannot be read, which the import will tell."""
     try:
@@ -176,7 +190,7 @@ def check(recipe: Recipe, profile: Profile, run: Path | None = None) -> Findings
     except ModelError as error:
         if not any(isinstance(mistake, ModelError) for mistake in mistakes):
             mistakes.append(error)
-    mistakes += check_transport(profile)
+    mistakes += check_transport(profile) + check_turns(recipe, profile)
     mistakes += check_fit(roles, profile)
     if store is not None and store.total_gib > store.size_gib:
         notes.append(

@@ -119,6 +119,8 @@ class Profile(Strict):
     """Memory of a GPU (GiB), for the plan that `check` prints."""
     object_store_mib: Positive = 512
     """Object store of the local cluster (MiB)."""
+    spill_mib: Positive = 8192
+    """What the local cluster's object store may put aside in the run's folder (MiB); beyond it the run ends."""
     generators: GeneratorConfig = GeneratorConfig(cpus=0.5, threads=2)
     teachers: GeneratorConfig = GeneratorConfig(cpus=0.5, threads=2)
     verifiers: RoleConfig = RoleConfig(cpus=0.1)
@@ -126,10 +128,34 @@ class Profile(Strict):
     learners: LearnerConfig = LearnerConfig(actors=2, cpus=0.25)
     publisher: RoleConfig = RoleConfig(cpus=0.05)
     server: RoleConfig = RoleConfig(cpus=0.5, threads=2)
+    colocate: bool = False
+    """Generators and learners share their devices in turns (synchronous RL only): who has no turn is idle, and on GPUs
+    gives its memory up meanwhile. False: each has its own."""
     weight_transport: Literal["object_store", "nccl", "ipc"] = "object_store"
     """How weights reach the engines; `nccl` and `ipc` are vLLM's own, for GPUs."""
     deadline_seconds: Annotated[float, Field(gt=0)] = 600.0
     """Longest wait for one answer of a role, or for its place (seconds)."""
+    grace_seconds: Annotated[float, Field(gt=0)] = 20.0
+    """From a notice (SIGTERM, a node's drain) until a generator has given its work back and the learner has saved."""
+
+    @model_validator(mode="after")
+    def _turns_on_the_same_gpus(self) -> Self:
+        engine, rank = self.generators, self.learners
+        if not self.colocate or not (engine.gpus or rank.gpus):
+            return self
+        shares = f"generators {engine.actors} × {engine.gpus:g} GPU, learners {rank.actors} × {rank.gpus:g} GPU"
+        if not (engine.gpus and rank.gpus and engine.gpus + rank.gpus <= 1):
+            raise ValueError(
+                f"colocate with {shares}, and each GPU is for one engine and one rank: set both gpus so that together"
+                " they make at most 1, or leave colocate out"
+            )
+        one_each = engine.most_actors == engine.actors == rank.actors
+        if not one_each or (engine.actors > 1 and engine.gpus <= 0.5):
+            raise ValueError(
+                f"colocate with {shares}: as many engines as ranks, and where there are several, more than half a GPU"
+                " for an engine, so that no two of them meet on one; correct actors and gpus, or leave colocate out"
+            )
+        return self
 
     @model_validator(mode="after")
     def _one_cluster(self) -> Self:

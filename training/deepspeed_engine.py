@@ -262,6 +262,21 @@ class DeepSpeedEngine:
             return nullcontext()
         return deepspeed.zero.GatheredParameters(parameters)
 
+    def take_turn(self, awake: bool) -> None:
+        """On a GPU that is shared in turns: optimizer states and fp32 weights wait in the CPU's memory meanwhile.
+
+        The model's own weights stay, for the canary and for whoever is to be sent them. On CPU there is nothing to do.
+        """
+        if not torch.cuda.is_available():
+            return
+        if awake:
+            self._engine.reload_states()
+            return
+        from deepspeed.runtime.zero.offload_config import OffloadStateTypeEnum
+
+        self._engine.offload_states(include=[OffloadStateTypeEnum.optim_states, OffloadStateTypeEnum.hp_params])
+        torch.cuda.empty_cache()
+
     def save_checkpoint(self, out: Path, incarnation: int = 0, state: Mapping[str, Any] | None = None) -> Path:
         """Write a Hugging Face folder (rank 0) and, with ``state``, all that a resume needs; then give it its name.
 

@@ -30,7 +30,7 @@ from residency.platform.cli.submit_command import submit_command
 from residency.platform.cli.trace_command import trace_command
 from residency.platform.cli.verify_command import verify_command
 from residency.platform.cluster import prepare_environment
-from residency.platform.errors import ResidencyError
+from residency.platform.errors import ResidencyError, StoppedError
 
 app = typer.Typer(
     name="residency",
@@ -67,7 +67,8 @@ def main() -> None:
     try:
         app()
     except ResidencyError as error:
-        console.print(f"[bold red]error[/] {escape(str(error))}", highlight=False)
+        word = "[yellow]stopped[/]" if isinstance(error, StoppedError) else "[bold red]error[/]"
+        console.print(f"{word} {escape(str(error))}", highlight=False)
         sys.exit(error.exit_code)
 
 

@@ -1,7 +1,7 @@
 """Carries out a recipe: stage after stage, seed after seed; what is finished is not repeated."""
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from residency.platform.cli.crew import Crew
@@ -103,12 +103,19 @@ async def conduct_seed(
             run.event("driver_replaced", former=str(journal.replaced), torn_bytes=journal.cut_bytes)
             screen.say(f"[dim]going on where {journal.replaced} ended[/]")
         async with Crew(recipe, profile, run, seed, screen, journal) as crew:
-            for stage in todo:
-                began = time.monotonic()
-                await STAGES[stage](crew)
-                run.finish_stage(stage, time.monotonic() - began)
-                run.event("stage_finished", stage=stage, seconds=round(time.monotonic() - began, 2))
-                run.update_summary(seconds=run.finished_stages(), versions=versions())
+            with crew.notices.on_sigterm():
+                await carry_out(crew, todo)
+
+
+async def carry_out(crew: Crew, stages: Sequence[str]) -> None:
+    """One stage after the other; StoppedError once the run is told to stop."""
+    run = crew.run
+    for stage in stages:
+        began = time.monotonic()
+        await crew.notices.during(STAGES[stage](crew))
+        run.finish_stage(stage, time.monotonic() - began)
+        run.event("stage_finished", stage=stage, seconds=round(time.monotonic() - began, 2))
+        run.update_summary(seconds=run.finished_stages(), versions=versions())
 
 
 def versions() -> dict[str, str]:

@@ -1,5 +1,6 @@
 """The run's roles: starts each one where the profile seats it, once it is needed, and hands references between them."""
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import cached_property
@@ -15,8 +16,13 @@ from residency.actors.synthesizer import start_synthesizer
 from residency.actors.verifier import start_verifier
 from residency.platform.arrow_tables import read_parquet, to_table
 from residency.platform.cli.boards import Board, read_boards
+from residency.platform.cli.device_turns import DeviceTurns
+from residency.platform.cli.drain_watch import DrainWatch
+from residency.platform.cli.learners_control import LearnersControl
+from residency.platform.cli.notices import Notices
 from residency.platform.cli.role_pools import RolePools
 from residency.platform.cli.screen import Screen
+from residency.platform.cli.spill_watch import SpillWatch
 from residency.platform.cli.weights_control import WeightsControl
 from residency.platform.clock import RealClock
 from residency.platform.cluster import name_of, put, wait_for
@@ -33,7 +39,6 @@ from residency.platform.records import Example, Item, PolicyVersion
 from residency.platform.run_folder import RunFolder
 from residency.platform.work_queue import WorkQueue
 from residency.training.idle_meter import IdleMeter
-from residency.training.learner_state import has_state
 from residency.training.mismatch.meter import budget
 
 LEARNERS = ("rl", "rl_permuted")  # whose steps are journalled
@@ -43,7 +48,11 @@ class Crew:
     """Roles of one run, in pools that replace who dies; ``async with`` ends them in order, whatever happened.
 
     ``incarnation`` counts how often weights were loaded from a checkpoint, over all drivers of the run.
+    What starts an engine and the learner group may be replaced in a subclass, by simulated ones.
     """
+
+    start_engine: Callable[..., Any] = staticmethod(start_generator)
+    start_group: Callable[..., Awaitable[LearnerGroup]] = staticmethod(LearnerGroup.start)
 
     def __init__(
         self, recipe: Recipe, profile: Profile, run: RunFolder, seed: int, screen: Screen, journal: Journal
@@ -55,7 +64,26 @@ class Crew:
         self._blanks: dict[str, str] = {}
         self._blank_pngs: dict[str, bytes] = {}
         self._pools = RolePools(profile, self.event)
-        self._learners: LearnerGroup | None = None
+        self.notices = Notices(profile.grace_seconds, self.event)
+        self._drains = DrainWatch(self._pools, self.notices, self.event, profile.grace_seconds)
+        self._spills = SpillWatch(run.spill, profile.spill_mib * 2**20, self.notices, self.event)
+        self._watching: list[asyncio.Task[None]] = []
+        self.learner_control = LearnersControl(
+            profile,
+            seed=seed,
+            trust_remote_code=recipe.student.trust_remote_code,
+            start=self.start_group,
+            media=self.media,
+            new_incarnation=self.next_incarnation,
+            event=self.event,
+            screen=screen,
+        )
+        self.turns = DeviceTurns(
+            profile.colocate,
+            pool=lambda: self._pools.opened("generator"),
+            group=lambda: self.learner_control.present,
+            event=self.event,
+        )
         self.idle = IdleMeter(RealClock())
         self._media_ref: Any = None
         self.weights = WeightsControl(
@@ -75,6 +103,7 @@ class Crew:
         for together in demands_of(self.profile, teachers=teachers):
             if errors := running_errors(together):
                 raise errors[0]
+        self._watching = [asyncio.create_task(watch) for watch in (self._drains.watch(), self._spills.watch())]
         return self
 
     def event(self, kind: str, **details: Any) -> None:
@@ -84,9 +113,10 @@ class Crew:
 
     async def __aexit__(self, *_: object) -> None:
         """Ends engines and learners in order, so that they leave no processes."""
+        for watching in self._watching:
+            watching.cancel()
         self.weights.close()
-        if self._learners is not None:
-            await self._learners.close()
+        await self.learner_control.close()
         await self._pools.close()
 
     # data ---------------------------------------------------------------------------------------------------------
@@ -161,7 +191,9 @@ class Crew:
 
     async def generators(self) -> Pool:
         """The policy's engines, started with the base checkpoint when first asked for."""
-        return await self._engines("generator", "policy", self.checkpoint("base"), self.profile.generators)
+        pool = await self._engines("generator", "policy", self.checkpoint("base"), self.profile.generators)
+        await self.turns.give("generators")
+        return pool
 
     async def teachers(self, number: int, model: str) -> Pool:
         """Engines of another model than the student; ``close_teachers`` ends them."""
@@ -179,12 +211,13 @@ class Crew:
             await wait_for(member.handle.load_media.remote(media), member.name, "taking the media", self.deadline)
             if role == "policy":
                 await self.weights.catch_up(member)
+                await self.turns.settle(member)
 
         known = name in self._pools
         pool = await self._pools.get(
             name,
             placement,
-            lambda: start_generator(model_dir, config, placement=placement, label=model_dir.name, role=role),
+            lambda: self.start_engine(model_dir, config, placement=placement, label=model_dir.name, role=role),
             requests_per_worker=self._calls_per_engine(placement) if role == "policy" else 1,
             prepare=prepare,
         )
@@ -305,8 +338,7 @@ class Crew:
 
     @property
     def learners(self) -> LearnerGroup:
-        assert self._learners is not None, "load_learners comes first"
-        return self._learners
+        return self.learner_control.group
 
     async def load_learners(
         self,
@@ -321,18 +353,7 @@ class Crew:
 
         The optimizer is a new one, or with ``resume`` the checkpoint's own, with its step and random state.
         """
-        if self._learners is None:
-            await self._start_learners(self.checkpoint(name), optimizer, total_steps, lora, resume)
-        else:
-            self.incarnation += 1
-            await self._learners.load_checkpoint(
-                self.checkpoint(name),
-                optimizer,
-                total_steps,
-                incarnation=self.incarnation,
-                resume=resume,
-                lora=lora,
-            )
+        await self.learner_control.load(self.checkpoint(name), optimizer, total_steps, lora, resume)
 
     async def restart_learners(
         self,
@@ -343,40 +364,12 @@ class Crew:
         *,
         lora: LoraConfig | None = None,
     ) -> PolicyVersion:
-        """In place of a group that is lost, a new one goes on from a checkpoint, as a new incarnation.
+        """In place of a group that is lost, a new one goes on from a checkpoint, as a new incarnation."""
+        return await self.learner_control.restart(folder, optimizer, total_steps, lora, cause)
 
-        From a checkpoint without state (the stage's first) it begins with a fresh optimizer.
-        """
-        lost, self._learners = self._learners, None
-        if lost is not None:
-            await lost.close()
-        await self._start_learners(folder, optimizer, total_steps, lora, has_state(folder))
-        version = await self.learners.policy_version()
-        self.event("learner_restarted", role="learner", cause=cause, step=version.step, incarnation=version.incarnation)
-        return version
-
-    async def _start_learners(
-        self, folder: Path, optimizer: OptimizerConfig, total_steps: int, lora: LoraConfig | None, resume: bool
-    ) -> None:
-        self.incarnation += 1
-        with self.screen.steps("starting the learner group", self.profile.learners.actors, "ranks") as steps:
-            self._learners = await LearnerGroup.start(
-                folder,
-                self.profile.learners,
-                self.profile.dtype,
-                optimizer,
-                total_steps,
-                await self.media(),
-                self.seed,
-                self.deadline,
-                incarnation=self.incarnation,
-                trust_remote_code=self.recipe.student.trust_remote_code,
-                events=self.event,
-                resume=resume,
-                lora=lora,
-            )
-            steps.advance(self.profile.learners.actors)
-        self.run.event("role_started", role="learner", ranks=self.profile.learners.actors)
+    def why_learners_move(self) -> str | None:
+        """Why the group should be started anew at the next checkpoint: its node goes, or there is room for more."""
+        return self.learner_control.why_move(self.notices.leaving)
 
     async def save_learners(self, name: str, state: Mapping[str, Any] | None = None) -> None:
         """The weights as a checkpoint of the run; with ``state`` (the caller's position) all that a resume needs."""

@@ -10,8 +10,6 @@ from residency.platform.pool.member import Member
 from residency.platform.pool.pool import Pool
 from residency.platform.profiles import Profile, RoleConfig
 
-GRACE_SECONDS = 15.0  # that a leaver may work on
-
 
 class RolePools:
     """By role; ``close`` ends all that are open, the last opened first."""
@@ -24,6 +22,10 @@ class RolePools:
 
     def __contains__(self, role: str) -> bool:
         return role in self._pools
+
+    def opened(self, role: str) -> Pool | None:
+        """The role's pool, where it was needed before."""
+        return self._pools.get(role)
 
     async def get(
         self,
@@ -51,7 +53,7 @@ class RolePools:
                     maximum=placement.most_actors,
                     requests_per_worker=requests_per_worker,
                     max_bytes=self._profile.object_store_mib * 1024 * 1024 // 2,
-                    grace_seconds=GRACE_SECONDS,
+                    grace_seconds=self._profile.grace_seconds,
                     deadline_seconds=self._profile.deadline_seconds,
                     start_seconds=self._profile.deadline_seconds,
                 )
@@ -60,6 +62,11 @@ class RolePools:
                 )
                 self._pools[role] = await self._stack.enter_async_context(pool)
         return self._pools[role]
+
+    def leave_node(self, node_id: str, seconds: float) -> None:
+        """Every worker on that node leaves: what it has it may finish for ``seconds``; others take the places."""
+        for pool in self._pools.values():
+            pool.leave_node(node_id, f"node {node_id[:8]} is being drained", seconds)
 
     async def end(self, role: str) -> None:
         """This role is needed no more."""

@@ -68,6 +68,14 @@ class Screen:
                 )
             case "learner_restarted":
                 line = f"the learner group was lost and starts again from step {details.get('step')}: {cause}"
+            case "learner_ranks_changed":
+                line = (
+                    f"the learner group goes on with {details.get('ranks')} of {details.get('wanted')} ranks: {cause}"
+                )
+            case "node_draining":
+                line = f"node {str(details.get('node'))[:8]} is being drained: who is on it leaves"
+            case "stop_asked":
+                line = f"told to stop by {cause}: at the next step boundary, within {details.get('grace_seconds')} s"
             case "checkpoint_damaged":
                 line = f"checkpoint {details.get('checkpoint')} is damaged and passed over: {cause}"
             case "generator_dropped":

@@ -84,6 +84,12 @@ class Pool:
         if (member := self._roster.members.get(name)) is not None:
             self._roster.dismiss(member, reason)
 
+    def leave_node(self, node_id: str, reason: str, grace_seconds: float) -> None:
+        """All workers on a node leave, those as well that are still being prepared there. May be said again."""
+        for member in list(self._roster.members.values()):
+            if member.birth is not None and member.birth.node_id == node_id:
+                self._roster.dismiss(member, reason, grace_seconds)
+
     async def call(
         self,
         verb: Callable[[Member], Awaitable[Result]],

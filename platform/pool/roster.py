@@ -224,13 +224,14 @@ class Roster:
         """No more work: whoever waits gets the failure."""
         if self.failure is None:
             self.failure = failure
-            self._events("pool_stopped", role=self.config.role, cause=failure)
-            self.line.fail(self.failure_error)
+            self.line.fail(self.failure_error)  # first: where the events cannot be written, nobody may wait for ever
             self._announce()
             self.wake()
+            self._events("pool_stopped", role=self.config.role, cause=failure)
 
-    def dismiss(self, member: Member, reason: str) -> None:
-        """It takes nothing new, works on within the grace, gives the rest back and is ended."""
+    def dismiss(self, member: Member, reason: str, grace_seconds: float | None = None) -> None:
+        """It takes nothing new, works on within the grace (of the config, or shorter), gives the rest back and is
+        ended."""
         if member.state is State.STARTING:
             self._remove(member)
             self._end(member)
@@ -238,17 +239,18 @@ class Roster:
             member.state = State.LEAVING
             self.line.close(member)
             self._event("worker_leaving", member, reason=reason, in_flight=member.in_flight)
-            self._spawn(self._see_off(member))
+            grace = self.config.grace_seconds
+            self._spawn(self._see_off(member, grace if grace_seconds is None else min(grace, grace_seconds)))
         self.wake()
 
-    async def _see_off(self, member: Member) -> None:
+    async def _see_off(self, member: Member, grace_seconds: float) -> None:
         from ray.exceptions import RayError
 
         started = time.monotonic()
         if member.in_flight:
             member.drained.clear()
             with suppress(TimeoutError):
-                await asyncio.wait_for(member.drained.wait(), self.config.grace_seconds)
+                await asyncio.wait_for(member.drained.wait(), grace_seconds)
         if member.state is State.GONE:
             return  # it died meanwhile
         given_back = member.in_flight

@@ -1,8 +1,9 @@
 """Reinforcement learning with verifiable rewards, and its control with permuted rewards: the controller at work."""
 
+import asyncio
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,7 +93,9 @@ async def train_with_rewards(
         )
         start = await trainer.begin()
         calls, next_call = open_calls(crew.journal.state, role, purpose, order)
-        await controller.run(step=start.step, again=start.batches, calls=calls, next_call=next_call)
+        work = controller.run(step=start.step, again=start.batches, calls=calls, next_call=next_call)
+        with crew.notices.heeded():
+            await heed(crew, trainer, work)
     await crew.weights.settle()
     await crew.save_learners(role)
     return {
@@ -103,6 +106,32 @@ async def train_with_rewards(
         "staleness": {"bound": config.staleness, "max": trainer.stalest},
         "dropped_groups": dict(controller.dropped),
     }
+
+
+async def heed(crew: Crew, trainer: RlTrainer, work: Coroutine[Any, Any, None]) -> None:
+    """The controller at work, until it is done or the run is told to stop: then the learner saves between two steps.
+
+    Saved as well is a learner that must move; the next step finds it lost, and another goes on elsewhere.
+    """
+    running, moving = asyncio.ensure_future(work), ""
+    try:
+        while not running.done():
+            news = asyncio.ensure_future(crew.notices.news())
+            await asyncio.wait((running, news), return_when=asyncio.FIRST_COMPLETED)
+            news.cancel()
+            if running.done():
+                break
+            if crew.notices.stopping is not None:
+                if await trainer.keep_now():
+                    raise crew.notices.stopped(f"all its {trainer.step} steps are in its newest checkpoint")
+                raise crew.notices.stopped(f"it goes on from step {trainer.saved} of {trainer.step}, by its journal")
+            if (cause := crew.why_learners_move()) is not None and cause != moving:
+                moving = cause
+                await trainer.keep_now(cause)
+        await running
+    finally:
+        running.cancel()
+        await asyncio.wait((running,))
 
 
 async def rl_stage(crew: Crew) -> None:

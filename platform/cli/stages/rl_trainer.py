@@ -1,5 +1,6 @@
 """Learner, journal and publisher as the controller of reinforcement learning sees them: an optimizer step, whole."""
 
+import asyncio
 import math
 import time
 from collections import Counter
@@ -48,6 +49,9 @@ class RlTrainer:
         self._root = crew.checkpoint(f"{role}-steps")
         self._restarts = Restarts()
         self._lost: str | None = None  # why the learner is of no more use, found where nothing could be raised
+        self._boundary = asyncio.Lock()  # held while the learner is between two step boundaries
+        self.step = self.saved = 0
+        """Batches behind the weights, and behind those of the newest checkpoint."""
         crew.idle.take()  # what was before is not ours
         self._window = time.monotonic()  # since idle time was last asked for
         self._rewards: list[float] = []  # of the steps since the last checkpoint
@@ -69,11 +73,18 @@ class RlTrainer:
     async def recover(self, cause: str) -> Restoration:
         """The group anew, inside the job; raises the learner's own error after too many restarts at one checkpoint."""
         crew, config = self._crew, self._config
-        name, parent, _ = self._newest()
-        self._restarts.note(parent[1], LearnersLost(cause))
-        self._lost = None
-        await crew.restart_learners(crew.checkpoint(name), config.optimizer, config.steps, cause, lora=config.lora)
-        return await self._stand_on(parent)
+        async with self._boundary:
+            lost = LearnersLost(cause)
+            while True:
+                name, parent, _ = self._newest()
+                folder, cause = crew.checkpoint(name), self._restarts.note(parent[1], lost)
+                self._lost = None
+                try:
+                    with learners_at_work():
+                        await crew.restart_learners(folder, config.optimizer, config.steps, cause, lora=config.lora)
+                        return await self._stand_on(parent)
+                except LearnersLost as again:  # on a node that was dying, perhaps
+                    lost = again
 
     def _newest(self) -> tuple[str, tuple[int, int], bool]:
         """Name and version of the newest whole checkpoint in the journal's ancestry, and whether it holds a state."""
@@ -103,6 +114,7 @@ class RlTrainer:
             if key.startswith(f"{self._purpose}-"):  # not those of a control's earlier attempt
                 lost.setdefault(step, {})[key] = None
         await journal.durable(Restored(crew.incarnation, *parent, self._role))
+        self.step = self.saved = parent[1]
         if self._config.kl is not None:
             await crew.learners.hold_reference(crew.checkpoint(FIRST_CHECKPOINT))
         last = max(lost, default=parent[1])
@@ -112,9 +124,13 @@ class RlTrainer:
     # training -------------------------------------------------------------------------------------------------------
 
     async def train(self, step: int, groups: Sequence[FinishedGroup], left_out: Sequence[LeftOut]) -> None:
+        async with self._boundary:
+            if self._lost is not None:
+                raise LearnerLost(self._lost)
+            await self._train(step, groups, left_out)
+
+    async def _train(self, step: int, groups: Sequence[FinishedGroup], left_out: Sequence[LeftOut]) -> None:
         crew = self._crew
-        if self._lost is not None:
-            raise LearnerLost(self._lost)
         keys = crew.journal.state.keys
         notes: list[Record] = [
             Dropped(each.group.key, each.reason)
@@ -128,16 +144,19 @@ class RlTrainer:
         await crew.journal.durable(
             *notes, Trained(tuple(group.key for group in groups), version.incarnation, version.step, self._role)
         )
+        self.step = step + 1
         self._note(step, groups, left_out, learned, time.monotonic() - began)
-        await self._keep(step + 1)
+        await self._keep()
 
     async def train_again(self, step: int, keys: Sequence[str]) -> None:
         """The same groups in the same order; the event says what it came to, to be compared with the metrics."""
         crew = self._crew
         groups = recorded_groups(crew.run, crew.journal.state, self._role, crew.seed, keys)
-        learned = await self._learn(step, groups)
-        version = await self._at_work(crew.learners.policy_version())
-        await crew.journal.durable(Trained(tuple(keys), version.incarnation, version.step, self._role))
+        async with self._boundary:
+            learned = await self._learn(step, groups)
+            version = await self._at_work(crew.learners.policy_version())
+            await crew.journal.durable(Trained(tuple(keys), version.incarnation, version.step, self._role))
+            self.step = step + 1
         found = {} if learned is None else {"loss": learned[0].loss, "grad_norm": learned[1].gradient_norm}
         crew.run.event("step_replayed", role=self._role, step=step, groups=len(keys), **found)
         self._advance(1, "again")
@@ -145,6 +164,7 @@ class RlTrainer:
     async def _learn(self, step: int, groups: Sequence[StepGroup]) -> tuple[BatchStats, StepStats, float | None] | None:
         """Forward, backward and the optimizer; None where there is nothing to learn from, and the step only counts."""
         crew = self._crew
+        await self._at_work(crew.turns.give("learners"))
         with crew.idle.busy("learner", "group"):
             if not groups:
                 await self._at_work(crew.learners.skip_step())
@@ -213,40 +233,55 @@ class RlTrainer:
         self._rewards.append(metrics["reward_mean"])
         self._advance(1, f"reward {metrics['reward_mean']:.3f}")
 
-    async def _keep(self, step: int) -> None:
-        """A checkpoint on the way, where it is due: the last few are kept, and the one with the best rewards.
+    async def keep_now(self, why_lost: str | None = None) -> bool:
+        """A checkpoint at the next step boundary, unless the newest is of that step; whether all steps are in one then.
+
+        ``why_lost``: the group is to be started anew after it.
+        """
+        async with self._boundary:
+            if self.step != self.saved and self._role == "rl" and self._lost is None:
+                await self._save()
+            self._lost = self._lost or why_lost
+            return self.step == self.saved
+
+    async def _keep(self) -> None:
+        """A checkpoint on the way, where it is due, or where the group must move.
 
         The step is journalled by now: a learner that dies in here is found dead by the next step.
         """
-        crew, rule = self._crew, self._crew.recipe.checkpoints
-        if self._role != "rl" or step % rule.every or step >= self._config.steps:
+        if self._role != "rl" or self.step % self._crew.recipe.checkpoints.every or self.step >= self._config.steps:
             return
-        reward = sum(self._rewards) / len(self._rewards)
-        self._rewards = []
-        best = self._best if self._best is not None and self._best[0] >= reward else (reward, step)
-        mapping = {
-            "incarnation": crew.journal.state.learner(self._role).incarnation,
-            "step": step,
-            "reward": reward,
-            "best_reward": best[0],
-            "best_step": best[1],
-        }
+        await self._save()
+        self._lost = self._lost or self._crew.why_learners_move()
+
+    async def _save(self) -> None:
+        """The last few are kept, and the one with the best rewards."""
+        crew, step = self._crew, self.step
+        best, reward = self._best, None
+        if self._rewards:
+            reward = sum(self._rewards) / len(self._rewards)
+            best = best if best is not None and best[0] >= reward else (reward, step)
+            self._rewards = []
+        mapping = {"incarnation": crew.journal.state.learner(self._role).incarnation, "step": step, "reward": reward}
+        if best is not None:
+            mapping |= {"best_reward": best[0], "best_step": best[1]}
         folder = step_folder(self._root, step)
         try:
             await self._at_work(crew.learners.save_checkpoint(folder, mapping))
         except LearnerLost as lost:
             self._lost = lost.cause
             return
-        self._best = best
-        keep_by_rule(self._root, step, rule.keep_last, best[1])
-        crew.run.event("checkpoint_saved", role=self._role, step=step, reward=reward, best_step=best[1])
+        self._best, self.saved, best_step = best, step, None if best is None else best[1]
+        keep_by_rule(self._root, step, crew.recipe.checkpoints.keep_last, best_step)
+        crew.run.event("checkpoint_saved", role=self._role, step=step, reward=reward, best_step=best_step)
 
     # weights --------------------------------------------------------------------------------------------------------
 
     async def collect(self, step: int) -> Published:
-        if self._lost is not None:
-            raise LearnerLost(self._lost)
-        return await self._at_work(self._crew.weights.collect(f"{self._role}@{step}"))
+        async with self._boundary:
+            if self._lost is not None:
+                raise LearnerLost(self._lost)
+            return await self._at_work(self._crew.weights.collect(f"{self._role}@{step}"))
 
     async def distribute(self, weights: Published) -> int:
         began = time.monotonic()

@@ -14,9 +14,10 @@ import pyarrow as pa
 from residency.actors.engine_requests import REQUEST_SCHEMA
 from residency.platform.cli.crew import Crew
 from residency.platform.cluster import name_of, put
-from residency.platform.errors import ResidencyError, RoleError
+from residency.platform.errors import LostObjectError, ResidencyError, RoleError
 from residency.platform.journal.records import Answered, Judged
 from residency.platform.journal.state import Stage
+from residency.platform.memory_plan import rollout_bytes
 from residency.platform.pool.member import Member
 from residency.platform.pool.pool import Pool
 from residency.platform.prompts import render_prompt
@@ -189,13 +190,18 @@ async def generate_chunk(
             raise
         return member.name, reference
 
-    what = f"sampling for {chunk.purpose}"
-    try:
-        worker, traces_ref = await generators.call(ask, what=what, num_bytes=chunk.requests.nbytes)
-    except ResidencyError as error:
-        await crew.queue.give_back(chunk.keys, str(error), spent=True)
-        raise
-    traces = await crew.fetch(traces_ref, "a generator's rollouts")
+    what, rollouts = f"sampling for {chunk.purpose}", sum(chunk.requests.column("num_samples").to_pylist())
+    num_bytes = chunk.requests.nbytes + rollouts * rollout_bytes(crew.recipe)  # what comes back must find room as well
+    while True:  # `ask` ends it after the last of the groups' tries
+        try:
+            worker, traces_ref = await generators.call(ask, what=what, num_bytes=num_bytes)
+            traces = await crew.fetch(traces_ref, "a generator's rollouts")
+            break
+        except LostObjectError as error:
+            await crew.queue.give_back(chunk.keys, str(error), spent=True)
+        except ResidencyError as error:
+            await crew.queue.give_back(chunk.keys, str(error), spent=True)
+            raise
     name = crew.run.write_part("traces", chunk.purpose, chunk.number, traces)
     versions, refs = versions_by_item(traces), (name,)
     await crew.queue.answer(
@@ -233,7 +239,10 @@ def versions_by_item(traces: pa.Table) -> dict[str, tuple[int, int]]:
 
 async def judge_chunk(crew: Crew, chunk: Chunk, traces_ref: Any, traces: pa.Table) -> pa.Table:
     """Verdicts of a chunk's traces, on disk and in the journal."""
-    verdicts = await crew.judge(traces_ref, chunk.items)
+    try:
+        verdicts = await crew.judge(traces_ref, chunk.items)
+    except LostObjectError:  # its node died after this one had read it
+        verdicts = await crew.judge(put(traces), chunk.items)
     name = crew.run.write_part("verdicts", chunk.purpose, chunk.number, verdicts)
     refs, distinct = (name,), dict[float | None, float | None]()  # equal scores are one object, as above
     earned = [distinct.setdefault(score, score) for score in verdicts.column("score").to_pylist()]

@@ -57,14 +57,16 @@ class StepMetrics:
 
 async def train_steps(
     crew: Crew, write: Write, batch_ref: Any, rows: Iterator[list[int]], num_steps: int, first: int, advance: Any
-) -> None:
-    """``num_steps`` optimizer steps; metrics carry steps from ``first`` on."""
+) -> int:
+    """``num_steps`` optimizer steps, or as many as ``rows`` has; how many. Metrics carry steps from ``first`` on."""
     step = first
+    await crew.turns.give("learners")
     async with aclosing(crew.learners.train_steps(batch_ref, islice(rows, num_steps), SFT_LOSS)) as steps:
         async for loss, update in steps:
             write(step, {"loss": loss.loss, "learning_rate": update.learning_rate, "grad_norm": update.gradient_norm})
             advance(1, f"loss {loss.loss:.3f}")
             step += 1
+    return step - first
 
 
 async def lengths_of(crew: Crew, batch_ref: Any) -> list[int]:
@@ -165,9 +167,10 @@ async def train_to_next_stop(
     config, kept = crew.recipe.sft, crew.recipe.checkpoints
     stop = progress.next_stop(config, kept.every)
     with learners_at_work():
-        await train_steps(crew, metrics.write, batch_ref, rows, stop - progress.step, progress.step, advance)
-    now = replace(progress, step=stop)
-    if now.looks_here(config):
+        wanted, rows = stop - progress.step, until_told(crew, rows)
+        done = await train_steps(crew, metrics.write, batch_ref, rows, wanted, progress.step, advance)
+    now = replace(progress, step=progress.step + done)
+    if done and now.looks_here(config):
         with learners_at_work():
             await crew.publish_learners(f"sft@{stop}")
         # the weights' digest: answers of another attempt's weights are no answers to this
@@ -176,11 +179,23 @@ async def train_to_next_stop(
         advance(0, f"tune accuracy {accuracy:.3f}")
         now = now.looked(accuracy, config.min_gain)
     with learners_at_work():
-        if now.best_step == stop:
+        if done and now.best_step == now.step:
             await crew.save_learners("sft")
-        await crew.save_learners(source_of(now), state=asdict(now))
-    await asyncio.to_thread(keep_by_rule, crew.checkpoint(STEP_CHECKPOINTS), stop, kept.keep_last, now.best_step)
+        if done:
+            await crew.save_learners(source_of(now), state=asdict(now))
+    best = now.best_step
+    await asyncio.to_thread(keep_by_rule, crew.checkpoint(STEP_CHECKPOINTS), now.step, kept.keep_last, best)
+    if crew.notices.stopping is not None:
+        raise crew.notices.stopped(f"supervised fine-tuning has saved step {now.step}")
+    if not now.is_over(config) and (cause := crew.why_learners_move()) is not None:
+        raise LearnersLost(cause)
     return now
+
+
+def until_told(crew: Crew, rows: Iterator[list[int]]) -> Iterator[list[int]]:
+    """The batches, until the learners are to save before their next step: to end, or to move."""
+    while crew.notices.stopping is None and not crew.notices.leaving.keys() & set(crew.learners.nodes):
+        yield from islice(rows, 1)
 
 
 async def restart(crew: Crew, restarts: Restarts, lost: LearnersLost) -> Progress:
@@ -222,7 +237,8 @@ async def sft_stage(crew: Crew) -> None:
         advance(progress.step)
         while not progress.is_over(config):
             try:
-                progress = await train_to_next_stop(crew, progress, batch_ref, rows, metrics, advance)
+                with crew.notices.heeded():
+                    progress = await train_to_next_stop(crew, progress, batch_ref, rows, metrics, advance)
             except LearnersLost as lost:
                 progress = await restart(crew, restarts, lost)
                 rows = rows_of(config, lengths, crew.seed, progress.step)

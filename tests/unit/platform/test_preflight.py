@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pydantic import ValidationError
 
 from residency.platform.cli.check_command import report_findings
 from residency.platform.errors import ModelError
@@ -109,6 +110,8 @@ def test_the_store_holds_the_versions_that_are_kept_and_a_steps_rollouts() -> No
     assert store.total_gib == pytest.approx((2 * 3.75e9 * 2 + 1024 * 2048 * 40) / GIB)
     assert store.size_gib == 64
     assert not any("spill" in note for note in check(recipe, profile).notes)
+    late = recipe.model_copy(update={"rl": recipe.rl.model_copy(update={"staleness": 2, "oversample": 1.5})})
+    assert plan_store(late, profile).rollouts == 3 * 192 * 8, "what the bound lets be under way"
     small = profile.model_copy(update={"object_store_mib": 1024})
     assert any("spill to disk" in note for note in check(recipe, small).notes)
 
@@ -207,3 +210,22 @@ def test_items_without_a_verifier_are_refused_wherever_they_are_named(tmp_path: 
         assert f"{key} {reports} has 2 items of the answer kind report" in str(mistake)
     (tmp_path / "reports" / "items.parquet").write_bytes(b"torn")
     assert not check_data(Recipe.model_validate(data)), "what cannot be read is told by whoever reads it"
+
+
+def test_devices_in_turns_want_synchronous_rl_and_gpus_that_hold_one_engine_and_one_rank() -> None:
+    turns = load_profile(find("profiles", "laptop")).model_copy(update={"colocate": True})
+    assert not check(STARTER, turns).mistakes
+    late = STARTER.model_copy(update={"rl": STARTER.rl.model_copy(update={"staleness": 1})})
+    (mistake,) = check(late, turns).mistakes
+    assert "rl.staleness 1" in str(mistake)
+    assert "colocate" in str(mistake)
+
+    def gpus(engines: int, engine: float, ranks: int, rank: float) -> Profile:
+        roles = {"generators": {"actors": engines, "gpus": engine}, "learners": {"actors": ranks, "gpus": rank}}
+        return Profile.model_validate({"name": "g", "colocate": True, **roles})
+
+    assert gpus(1, 0.5, 1, 0.5).colocate
+    assert gpus(4, 0.6, 4, 0.4).colocate
+    for wrong in ((4, 0.5, 4, 0.5), (4, 0.6, 2, 0.4), (1, 1.0, 1, 1.0), (1, 1.0, 1, 0.0)):
+        with pytest.raises(ValidationError, match="colocate with generators"):
+            gpus(*wrong)
