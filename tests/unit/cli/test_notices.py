@@ -111,3 +111,23 @@ def test_nodes_that_go_are_news_once() -> None:
         await asyncio.wait_for(notices.news(), 0.05)
 
     run(scenario)
+
+
+def test_the_command_leaves_with_75_and_says_how_to_go_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from residency.platform.cli import app as command_line
+
+    def stopped() -> None:
+        notices = Notices(1.0, noted()[1])
+        notices.stop("SIGTERM")
+        raise notices.stopped("all its 3 steps are in its newest checkpoint")
+
+    monkeypatch.setattr(command_line, "app", stopped)
+    monkeypatch.setattr(command_line, "prepare_environment", lambda: None)
+    with pytest.raises(SystemExit) as ended:
+        command_line.main()
+    assert ended.value.code == 75
+    said = " ".join("".join(capsys.readouterr()).split())
+    assert said.startswith("stopped the run was stopped by SIGTERM: all its 3 steps")
+    assert "start the same command again" in said
