@@ -57,6 +57,8 @@ class SimulatedEngineConfig(Strict):
     """Tokens of an image in the prompt."""
     vocabulary: Positive
     """Token ids are below this."""
+    first_token: Annotated[int, Field(ge=0)]
+    """Token ids begin here: a real trainer may not be given those that stand for media."""
 
     @property
     def sigma(self) -> float:
@@ -99,7 +101,7 @@ def draw(config: SimulatedEngineConfig, seed: int, request: Request, sampling: S
         length = min(wanted, sampling.max_new_tokens)
         draws.append(
             Draw(
-                rng.integers(0, config.vocabulary, length, dtype=np.int32),
+                rng.integers(config.first_token, config.vocabulary, length, dtype=np.int32),
                 -MEAN_SURPRISE * rng.standard_exponential(length, dtype=np.float32),
                 bool(rng.random() < config.right_probability),
                 "stop" if wanted <= length else "length",
@@ -112,7 +114,8 @@ def prompt_tokens(config: SimulatedEngineConfig, request: Request) -> np.ndarray
     """The prompt's ids (int32): images first, then one for every few characters."""
     length = len(request.media) * config.image_tokens + -(-len(request.prompt) // config.prompt_characters_per_token)
     name = int.from_bytes(hashlib.blake2b(request.prompt.encode(), digest_size=4).digest())
-    return ((np.arange(length, dtype=np.int64) * 2654435761 + name) % config.vocabulary).astype(np.int32)
+    spread = (np.arange(length, dtype=np.int64) * 2654435761 + name) % (config.vocabulary - config.first_token)
+    return (config.first_token + spread).astype(np.int32)
 
 
 def answer_texts(items: Mapping[str, Item], request: Request, draws: Sequence[Draw]) -> list[str]:

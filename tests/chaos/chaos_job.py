@@ -76,7 +76,9 @@ def engine_config(kind: Kind) -> SimulatedEngineConfig:
     quick = {
         "median_tokens": 30, "p99_tokens": 90, "step_seconds": 0.004, "sequence_seconds": 0.0001, "update_seconds": 0.05
     }  # fmt: skip
-    return load_simulated_config().model_copy(update=quick | ({} if kind == "light" else {"vocabulary": 40}))
+    return load_simulated_config().model_copy(
+        update=quick | ({} if kind == "light" else {"first_token": 16, "vocabulary": 48})
+    )
 
 
 def items() -> list[Item]:

@@ -114,6 +114,14 @@ def test_sample_k_is_drawn_with_seed_plus_k() -> None:
     assert generated("a", num_samples=2).column("token_ids")[1] == second.column("token_ids")[0]
 
 
+def test_token_ids_lie_between_the_first_and_the_vocabulary() -> None:
+    table = generated("a", "b", num_samples=4, config=config(first_token=16, vocabulary=20))
+    ids = {
+        token for name in ("prompt_token_ids", "token_ids") for row in table.column(name).to_pylist() for token in row
+    }
+    assert ids == {16, 17, 18, 19}
+
+
 def test_lengths_have_the_stated_median_and_tail() -> None:
     sampling = replace(SAMPLING, max_new_tokens=100_000)
     lengths = [len(t) for t in generated("a", num_samples=4000, sampling=sampling).column("token_ids").to_pylist()]
