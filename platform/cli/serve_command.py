@@ -1,5 +1,6 @@
 """`residency serve RUN|MODEL|RECIPE|REGISTRY …`: models on call behind Ray Serve's OpenAI API."""
 
+import os
 import signal
 import threading
 from pathlib import Path
@@ -42,6 +43,7 @@ def serve_command(
 ) -> None:
     """Serve models on this machine until Ctrl-C. What a registry has on call is followed while it changes."""
     from residency.actors.serving.following import LOOK_SECONDS, Follower
+    from residency.actors.serving.proxy_guard import ENVIRONMENT
     from residency.actors.serving.starting import start_serving
     from residency.platform.cluster import local_cluster
     from residency.platform.serving.key_ring import ONLY_KEY, key_digest, new_api_key, read_keys
@@ -59,6 +61,7 @@ def serve_command(
         feedback_folder=str((data / "feedback").absolute()) if feedback_days else None,
         retention_days=feedback_days or 30,
     )
+    os.environ.update(ENVIRONMENT)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())

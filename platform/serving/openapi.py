@@ -7,6 +7,7 @@ from residency.platform.serving.clinical_answer import clinical_schema
 from residency.platform.serving.door_config import DoorConfig
 from residency.platform.serving.feedback import RATINGS
 from residency.platform.serving.serving_state import NOTICE
+from residency.platform.serving.try_page import PATH
 
 Schema = dict[str, Any]
 STATUSES = {
@@ -135,6 +136,7 @@ def openapi_document(config: DoorConfig) -> Schema:
             "/health": {"get": _free("Whether the server lives")},
             "/ready": {"get": _free("Whether a request would be answered now")},
             "/openapi.json": {"get": _free("This document")},
+            PATH: {"get": _page()},
         },
     }
 
@@ -154,6 +156,12 @@ def _route(summary: str, schema: Schema, *statuses: int, body: Schema | None = N
 def _free(summary: str) -> Schema:
     route = _route(summary, {"type": "object"})
     return route | {"security": []}
+
+
+def _page() -> Schema:
+    page = _free("The page to try a model; what it loads lies below this path")
+    page["responses"]["200"]["content"] = {"text/html": {"schema": TEXT}}
+    return page
 
 
 def _error() -> Schema:

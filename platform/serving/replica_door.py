@@ -13,6 +13,7 @@ from residency.platform.serving.key_limits import KeyLimits
 from residency.platform.serving.key_ring import KeyRing
 from residency.platform.serving.openapi import openapi_document
 from residency.platform.serving.refusals import Refusal
+from residency.platform.serving.try_page import page_routes
 from residency.platform.serving.uploads import Uploads
 from residency.platform.serving.visit import Visit
 
@@ -91,6 +92,7 @@ def replica_door(config: DoorConfig, answerer: Answerer, writer: str) -> Door:
             ("GET", "/health"): small.health,
             ("GET", "/ready"): small.ready,
             ("GET", "/openapi.json"): small.openapi,
+            **page_routes(config),
         },
         keys=KeyRing(config.key_digest, Path(config.keys_file) if config.keys_file else None),
         limits=limits,
