@@ -27,6 +27,7 @@ from residency.platform.cli.weights_control import WeightsControl
 from residency.platform.clock import RealClock
 from residency.platform.cluster import name_of, put, wait_for
 from residency.platform.dataset_folder import Dataset, read_dataset
+from residency.platform.errors import StorageError
 from residency.platform.journal.journal import Journal
 from residency.platform.media_store import blank_png, decode_image, media_hash, media_table
 from residency.platform.node_types import demands_of
@@ -68,6 +69,7 @@ class Crew:
         self._drains = DrainWatch(self._pools, self.notices, self.event, profile.grace_seconds)
         self._spills = SpillWatch(run.spill, profile.spill_mib * 2**20, self.notices, self.event)
         self._watching: list[asyncio.Task[None]] = []
+        self._ends = False
         self.learner_control = LearnersControl(
             profile,
             seed=seed,
@@ -108,11 +110,16 @@ class Crew:
 
     def event(self, kind: str, **details: Any) -> None:
         """Into the run's events, and onto the screen where it is trouble."""
-        self.run.event(kind, **details)
+        try:
+            self.run.event(kind, **details)
+        except StorageError:
+            if not self._ends:  # then it ended the run, and must not keep the roles from ending as well
+                raise
         self.screen.tell_trouble(kind, details)
 
     async def __aexit__(self, *_: object) -> None:
         """Ends engines and learners in order, so that they leave no processes."""
+        self._ends = True
         for watching in self._watching:
             watching.cancel()
         self.weights.close()
