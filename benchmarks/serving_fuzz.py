@@ -19,7 +19,7 @@ import aiohttp
 import httpx
 from serving_nonsense import Request, nonsense
 from serving_processes import ProcessTree
-from serving_sides import KEY, build_model, our_server
+from serving_sides import Side, build_model, our_server
 
 PARALLEL = 16
 SECONDS = 60.0
@@ -180,19 +180,20 @@ def _send_case(client: httpx.Client, url: str, documented: Documented, found: Fi
     documented.judge(found, "schemathesis", parts, case.method.upper(), path, answer.status_code, answer.content)
 
 
-def fuzz(url: str, key: str, model: str, count: int, alive: Callable[[], bool], seed: int = 0) -> dict[str, Any]:
-    """``url`` without ``/v1``; ``alive`` says, when all is over, whether the server's processes are the same."""
+def fuzz(side: Side, count: int, seed: int = 0) -> dict[str, Any]:
+    """So many requests; whether all is well, and the first of what is not."""
+    url, key, before = side.url, side.key, _servers(side.tree)
     documented = Documented(httpx.get(f"{url}/openapi.json", timeout=30).json())
     began = time.monotonic()
     broken = int(SCHEMA_SHARE * count)
     found = [
-        asyncio.run(send_nonsense(url, key, model, count - broken, documented, seed)),
+        asyncio.run(send_nonsense(url, key, side.model, count - broken, documented, seed)),
         send_schema_breakers(url, key, broken, documented, seed),
     ]
     statuses = sum((each.statuses for each in found), Counter())
     faults = [fault for each in found for fault in each.faults]
     healthy = httpx.get(f"{url}/health", timeout=60).status_code == 200
-    lives = alive()
+    lives = bool(before) and _servers(side.tree) == before
     return {
         "meets": not faults and healthy and lives,
         "requests": count,
@@ -207,8 +208,7 @@ def fuzz(url: str, key: str, model: str, count: int, alive: Callable[[], bool], 
 def measure(folder: Path, count: int) -> dict[str, Any]:
     """The whole part on a server of its own."""
     with our_server(folder, build_model(folder)) as side:
-        before = _servers(side.tree)
-        return fuzz(side.url, KEY, side.model, count, lambda: bool(before) and _servers(side.tree) == before)
+        return fuzz(side, count)
 
 
 def _servers(tree: ProcessTree) -> set[int]:

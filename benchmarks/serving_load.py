@@ -12,7 +12,7 @@ from typing import Any
 
 import aiohttp
 import numpy as np
-from serving_sides import KEY, TEXTS
+from serving_sides import TEXTS, Side
 
 SECONDS = 120.0  # no request waits longer
 BROKEN = "no answer"  # of a connection that was closed before the answer was whole
@@ -55,9 +55,9 @@ def chat(model: str, number: int, tokens: int, stream: bool = False) -> dict[str
     }
 
 
-def client() -> aiohttp.ClientSession:
+def client(side: Side) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
-        headers={"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"},
+        headers={"Authorization": f"Bearer {side.key}", "Content-Type": "application/json"},
         timeout=aiohttp.ClientTimeout(total=SECONDS),
         connector=aiohttp.TCPConnector(limit=0),
     )
@@ -87,45 +87,45 @@ async def ask(session: aiohttp.ClientSession, url: str, body: bytes) -> Timed:
         return Timed(answer.status, time.perf_counter() - began, first, chunks - 1)
 
 
-async def closed_loop(url: str, bodies: Sequence[bytes], num_clients: int) -> list[Timed]:
+async def closed_loop(side: Side, bodies: Sequence[bytes], num_clients: int) -> list[Timed]:
     """Every body once, so many at a time; a failure fails the run."""
     waiting, done = list(bodies), []
 
     async def work(session: aiohttp.ClientSession) -> None:
         while waiting:
-            answer = await ask(session, url, waiting.pop())
+            answer = await ask(session, side.url, waiting.pop())
             assert answer.status == 200, answer
             done.append(answer)
 
-    async with client() as session:
+    async with client(side) as session:
         await asyncio.gather(*(work(session) for _ in range(num_clients)))
     return done
 
 
-async def capacity(url: str, bodies: Sequence[bytes], num_clients: int, seconds: float) -> float:
+async def capacity(side: Side, bodies: Sequence[bytes], num_clients: int, seconds: float) -> float:
     """Answers a second when so many clients ask all the time."""
     began, count = time.monotonic(), 0
 
     async def work(session: aiohttp.ClientSession, number: int) -> None:
         nonlocal count
         while time.monotonic() - began < seconds:
-            answer = await ask(session, url, bodies[number % len(bodies)])
+            answer = await ask(session, side.url, bodies[number % len(bodies)])
             assert answer.status == 200, answer
             count += 1
 
-    async with client() as session:
+    async with client(side) as session:
         await asyncio.gather(*(work(session, number) for number in range(num_clients)))
     return count / (time.monotonic() - began)
 
 
-async def open_loop(url: str, bodies: Sequence[bytes], rate: float, seconds: float) -> Tally:
+async def open_loop(side: Side, bodies: Sequence[bytes], rate: float, seconds: float) -> Tally:
     """So many requests a second, whatever comes of those before."""
     tally, began = Tally(), time.monotonic()
     running: set[asyncio.Task[None]] = set()
 
     async def one(session: aiohttp.ClientSession, number: int) -> None:
         try:
-            answer = await ask(session, url, bodies[number % len(bodies)])
+            answer = await ask(session, side.url, bodies[number % len(bodies)])
         except (aiohttp.ClientError, TimeoutError) as error:
             tally.outcomes[f"{BROKEN}: {type(error).__name__}"] += 1
             return
@@ -133,7 +133,7 @@ async def open_loop(url: str, bodies: Sequence[bytes], rate: float, seconds: flo
         if answer.status == 200:
             tally.seconds.append(answer.seconds)
 
-    async with client() as session:
+    async with client(side) as session:
         number = 0
         while (now := time.monotonic() - began) < seconds:
             while number < now * rate:
@@ -146,13 +146,13 @@ async def open_loop(url: str, bodies: Sequence[bytes], rate: float, seconds: flo
     return tally
 
 
-async def retrying_client(url: str, body: dict[str, Any], stop: Callable[[], bool]) -> Counter[str]:
+async def retrying_client(side: Side, body: dict[str, Any], stop: Callable[[], bool]) -> Counter[str]:
     """OpenAI's own client, told to try again: what came of each question, one after the other."""
     from openai import AsyncOpenAI, OpenAIError
 
     outcomes: Counter[str] = Counter()
     given = {name: value for name, value in body.items() if name not in ("ignore_eos", "stream")}
-    async with AsyncOpenAI(base_url=f"{url}/v1", api_key=KEY, max_retries=60, timeout=SECONDS) as openai:
+    async with AsyncOpenAI(base_url=f"{side.url}/v1", api_key=side.key, max_retries=60, timeout=SECONDS) as openai:
         while not stop():
             try:
                 await openai.chat.completions.create(**given, extra_body={"ignore_eos": True})

@@ -44,7 +44,7 @@ class Measured:
     def _load(self, bodies: Sequence[dict[str, Any]], clients: int) -> tuple[float, list[Timed]]:
         """(CPU seconds, answers)"""
         sent, before = encoded(list(bodies)), self.side.tree.cpu_seconds()
-        answers = asyncio.run(closed_loop(self.side.url, sent, clients))
+        answers = asyncio.run(closed_loop(self.side, sent, clients))
         return self.side.tree.cpu_seconds() - before, answers
 
     def idle_share(self, seconds: float) -> float:

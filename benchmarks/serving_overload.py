@@ -13,7 +13,6 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import psutil
 from serving_load import Tally, capacity, chat, encoded, open_loop, retrying_client
 from serving_processes import ProcessTree
 from serving_sides import Side, build_model, our_server
@@ -80,19 +79,17 @@ async def overload(
     scene = Scene(side.tree)
     until = scene.began + seconds
     async with asyncio.TaskGroup() as group:
-        load = group.create_task(open_loop(side.url, bodies, rate, seconds))
+        load = group.create_task(open_loop(side, bodies, rate, seconds))
         group.create_task(scene.kill_replicas(kill_every, until))
         group.create_task(scene.weigh(until))
         retrying = [
-            group.create_task(
-                retrying_client(side.url, chat(side.model, number, tokens), lambda: time.monotonic() > until)
-            )
+            group.create_task(retrying_client(side, chat(side.model, number, tokens), lambda: time.monotonic() > until))
             for number in range(RETRYING_CLIENTS)
         ]
     return load.result(), sum((each.result() for each in retrying), Counter()), scene
 
 
-def judge(tally: Tally, retried: Counter[str], scene: Scene, lasting: set[int], serves: bool) -> dict[str, Any]:
+def judge(tally: Tally, retried: Counter[str], scene: Scene, lasts: bool, serves: bool) -> dict[str, Any]:
     """The document of this part."""
     growth = scene.growth()
     asked = sum(retried.values())
@@ -101,18 +98,17 @@ def judge(tally: Tally, retried: Counter[str], scene: Scene, lasting: set[int], 
         "retry_error_ratio": (asked - retried["answered"]) / max(1, asked),
         "growth_ratio": max(growth[f"{name}_late_mib"] / growth[f"{name}_early_mib"] for name in ("all", "lasting")),
     }
-    crashed = sorted(pid for pid in lasting if not psutil.pid_exists(pid))
     enough = tally.outcomes["200"] > 0 and retried["answered"] > 0 and scene.kills > 0
     holds = all(numbers[name] <= goal for name, goal in GOALS.items())
     return {
-        "meets": holds and enough and not unexpected and not crashed and serves,
+        "meets": holds and enough and not unexpected and lasts and serves,
         "goals": GOALS,
         **numbers,
         "outcomes": dict(tally.outcomes),
         "unexpected": unexpected,
         "retrying": dict(retried),
         "kills": scene.kills,
-        "crashed": crashed,
+        "nothing_else_died": lasts,
         "serves_after": serves,
         "seconds_p50": statistics.median(tally.seconds) if tally.seconds else None,
         **growth,
@@ -123,16 +119,21 @@ def measure(folder: Path, seconds: float, kill_every: float, tokens: int, replic
     """The whole part on a server of its own."""
     with our_server(folder, build_model(folder), replicas=replicas, threads=1) as side:
         bodies = encoded([chat(side.model, number, tokens) for number in range(64)])
-        asyncio.run(capacity(side.url, bodies, 16, 5.0))  # what is loaded at the first request
-        possible = asyncio.run(capacity(side.url, bodies, 24, max(5.0, seconds / 20)))
-        lasting = {process.pid for part in LASTING for process in side.tree.named(part)}
+        asyncio.run(capacity(side, bodies, 16, 5.0))  # what is loaded at the first request
+        possible = asyncio.run(capacity(side, bodies, 24, max(5.0, seconds / 20)))
+        lasting = lasting_processes(side.tree)
         tally, retried, scene = asyncio.run(overload(side, 2 * possible, seconds, kill_every, tokens))
         serves = asyncio.run(_serves(side, bodies))
-        found = judge(tally, retried, scene, lasting, serves)
+        found = judge(tally, retried, scene, lasting == lasting_processes(side.tree), serves)
     return found | {"capacity_a_second": possible, "offered_a_second": 2 * possible, "seconds": seconds}
+
+
+def lasting_processes(tree: ProcessTree) -> set[int]:
+    """What is never killed."""
+    return {process.pid for part in LASTING for process in tree.named(part)}
 
 
 async def _serves(side: Side, bodies: list[bytes]) -> bool:
     """Whether it answers when all is over."""
-    tally = await open_loop(side.url, bodies, 1.0, 5.0)
+    tally = await open_loop(side, bodies, 1.0, 5.0)
     return set(tally.outcomes) == {"200"}

@@ -39,12 +39,12 @@ OURS = {"model", "served_model_name", "logits_processors", "allowed_media_domain
 
 @dataclass(frozen=True)
 class Side:
-    """A running server: where, and its processes."""
+    """A running server: where (without ``/v1``), how to ask it, and its processes."""
 
     url: str
     model: str
+    key: str
     tree: ProcessTree
-    log: Path
 
 
 def build_model(folder: Path) -> Path:
@@ -105,7 +105,7 @@ def _served(command: list[str], log: Path, port: int, environment: dict[str, str
     with running(command, log, environment) as tree:
         wait_for(lambda: models_of(url) is not None, log, START_SECONDS)
         (name, *_) = models_of(url) or [NAME]
-        yield Side(url, name, tree, log)
+        yield Side(url, name, KEY, tree)
 
 
 def models_of(url: str) -> list[str] | None:

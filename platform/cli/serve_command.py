@@ -62,6 +62,7 @@ def serve_command(
         retention_days=feedback_days or 30,
     )
     os.environ.update(ENVIRONMENT)
+    os.environ.setdefault("RAY_worker_niceness", "0")  # at Ray's own 15 all else on the machine would go first
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
