@@ -53,16 +53,24 @@ class Nodes:
             "object_store_memory": STORE_BYTES, "include_dashboard": False, "temp_dir": str(home)
         }  # fmt: skip
         self.cluster = Cluster()
-        self.head = self.cluster.add_node(num_cpus=8, **self._options)
+        self.head = self._add(num_cpus=8)
         self.work: Any = None
         self.add_work()
 
     def add_work(self) -> None:
         """The node that may be lost, in place of one that is gone."""
         if self.work is not None:
-            with contextlib.suppress(Exception):  # its processes may be dead already, each in its own way
+            with contextlib.suppress(OSError, AssertionError):  # its processes may be dead already
                 self.cluster.remove_node(self.work, allow_graceful=False)
-        self.work = self.cluster.add_node(num_cpus=8, labels=WORK, wait=False, **self._options)
+        self.work = self._add(num_cpus=8, labels=WORK, wait=False)
+
+    def _add(self, **options: Any) -> Any:
+        """Ray takes SIGTERM for itself with each node that it starts; here it ends the suite, which ends its nodes."""
+        ours = signal.getsignal(signal.SIGTERM)
+        try:
+            return self.cluster.add_node(**options, **self._options)
+        finally:
+            signal.signal(signal.SIGTERM, ours)
 
     @staticmethod
     def raylet(node: Any) -> psutil.Process:
