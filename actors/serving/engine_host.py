@@ -2,11 +2,13 @@
 
 import asyncio
 import json
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from PIL import Image
 from pydantic import ValidationError
 
 from residency.actors.serving.chat_stream import checked_stream, incomplete, labelled_stream
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from vllm.entrypoints.serve.engine.protocol import ErrorResponse
     from vllm.v1.engine.async_llm import AsyncLLM
 
+# What Pillow raises beside ValueError and OSError, which vLLM knows
+BROKEN_IMAGE = (SyntaxError, EOFError, struct.error, Image.DecompressionBombError)
 BASE_NAME = "base"  # what the model below an adapter is called inside the engine
 
 
@@ -215,6 +219,8 @@ class EngineHost:
             answered: Any = await handler.create_chat_completion(request, raw)  # type: ignore[arg-type]
         except (VLLMError, ValueError, TypeError, OverflowError, NotImplementedError) as error:
             answered = create_error_response(error)
+        except BROKEN_IMAGE as error:
+            raise bad_request(f"An image cannot be decoded ({error}).", "messages", "invalid_image") from error
         if isinstance(answered, ErrorResponse):
             raise not_ready() if self.broken else refusal_of(answered)
         if request.stream:
