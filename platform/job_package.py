@@ -54,6 +54,14 @@ def relative_paths(recipe: Recipe) -> Iterator[str]:
     for number, teacher in enumerate(recipe.synthesis.teachers):
         if teacher.kind == "vllm":
             named.append((f"synthesis.teachers.{number}.model", str(teacher.model)))
+    gates, duplicates = recipe.data.gates, recipe.data.duplicates
+    if gates is not None:
+        named += [("data.gates.overrules", gates.overrules)] if gates.overrules else []
+        if gates.teacher is not None and gates.teacher.kind == "vllm":
+            named.append(("data.gates.teacher.model", str(gates.teacher.model)))
+    if duplicates is not None:
+        named += [("data.duplicates.benchmarks", folder) for folder in duplicates.benchmarks]
+        named += [("data.duplicates.overrules", duplicates.overrules)] if duplicates.overrules else []
     return (f"{key} {path}" for key, path in named if not Path(path).is_absolute())
 
 

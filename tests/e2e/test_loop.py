@@ -6,7 +6,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -251,37 +252,75 @@ def test_a_model_alone_sits_imported_boards(finished_run: Path, tmp_path: Path) 
     assert "refused the request of item" in line["text"]
 
 
+@contextmanager
+def scripted_endpoint(dataset: Path, doubtful: list[str]) -> Iterator[str]:
+    """The address of an endpoint that knows the dataset's answers, of doubtful items by halves."""
+    script = Path(__file__).parent / "scripted_endpoint.py"
+    process = subprocess.Popen(
+        [sys.executable, str(script), str(dataset), *doubtful],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        yield process.stdout.readline().strip()
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
 @pytest.mark.timeout(1500)
 def test_the_papers_recipe_runs_on_tiny_folders(finished_run: Path, tmp_path: Path) -> None:
-    """`recipes/infimed-3b.yaml` from end to end: tiny models stand in for the student and for both teachers."""
+    """`recipes/infimed-3b.yaml` from end to end: tiny models stand in for student and stronger teacher, an endpoint
+    that knows the answers (of every third item by halves) for the first teacher and for the gates'."""
     models = finished_run / "checkpoints"
     run = tmp_path / "run"
+    dataset = read_dataset(finished_run / "data")
+    first = [item.id for item in dataset.split(Split.TRAIN)][:24]
     settings = {
         "student.model": models / "sft", "student.max_prompt_tokens": 512, "student.max_new_tokens": 64,
-        "data.source": finished_run / "data", "synthesis.teachers.1.model": models / "sft",
+        "data.source": finished_run / "data", "data.duplicates.hash_distance": "null",
+        "data.duplicates.within_split": "false", "data.gates.rubric": "true",
         "synthesis.teachers.2.model": models / "rl", "synthesis.samples": 4, "synthesis.items": 24,
+        "synthesis.max_tokens": 96,
         "mixture.scale": 0.001, "sft.batch_size": 16, "sft.max_steps": 4, "sft.evaluate_every": 4,
         "difficulty.items": 32, "difficulty.samples": 4, "rl.steps": 1, "rl.prompts_per_step": 4, "rl.group_size": 4,
         "evaluation.samples": 0, "evaluation.images": "[]", "evaluation.bootstrap_resamples": 200,
     }  # fmt: skip
-    overrides = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
     residency = [sys.executable, "-m", "residency.platform.cli.app"]
-    checked = subprocess.run(
-        [*residency, "check", "infimed-3b", *overrides], capture_output=True, text=True, timeout=120, check=False
-    )
-    assert checked.returncode == 0, checked.stderr[-2000:]
-    assert "What will run where" in checked.stderr
-    done = subprocess.run(
-        [*residency, "run", "infimed-3b", "--run", str(run), "--json", *overrides],
-        capture_output=True, text=True, timeout=WHOLE_SECONDS, check=False,
-        env=dict(os.environ, RAY_AUTH_MODE="token", RAY_AUTH_TOKEN="a" * 64),
-    )  # fmt: skip
+    with scripted_endpoint(finished_run / "data", doubtful=first[::3]) as url:
+        endpoint = f"{{kind: openai, model: scripted, url: '{url}'}}"
+        settings |= {"data.gates.teacher": endpoint, "synthesis.teachers.1": endpoint}
+        overrides = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
+        checked = subprocess.run(
+            [*residency, "check", "infimed-3b", *overrides], capture_output=True, text=True, timeout=120, check=False
+        )
+        assert checked.returncode == 0, checked.stderr[-2000:]
+        assert "What will run where" in checked.stderr
+        assert "identifying_text, image_sanity, rubric" in checked.stderr
+        done = subprocess.run(
+            [*residency, "run", "infimed-3b", "--run", str(run), "--json", *overrides],
+            capture_output=True, text=True, timeout=WHOLE_SECONDS, check=False,
+            env=dict(os.environ, RAY_AUTH_MODE="token", RAY_AUTH_TOKEN="a" * 64),
+        )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     assert stages(run) == ["data", "student", "synthesize", "sft", "difficulty", "rl", "evaluate"]
-    ledger = read_ledger(run / "synthesis").to_pylist()
-    assert {row["teacher"] for row in ledger} >= {"sft"}
-    assert len({row["item_id"] for row in ledger}) == 24
     summary = json.loads(done.stdout)
+    assert summary["gates"]["items"] == summary["gates"]["kept"] == len(dataset.items)
+    assert len(read_ledger(run / "gates" / "rubric")) == len(dataset.items), "each was rated once"
+    ledger = read_ledger(run / "synthesis").to_pylist()
+    assert len({row["item_id"] for row in ledger}) == 24
+    asked = {(row["teacher"], row["strategy"]) for row in ledger}
+    assert asked >= {("scripted", "sampled"), ("scripted", "reanswer"), ("rl", "with_reference")}
+    assert {row["item_id"] for row in ledger if row["strategy"] == "with_reference"} == set(first[::3])
+    accepted = {row["item_id"] for row in ledger if row["decision"] == "accepted"}
+    assert accepted >= set(first) - set(first[::3])
+    assert summary["synthesis"]["teachers"]["accepted"] == len(accepted)
+    examples = pl.read_parquet(run / "examples.parquet")
+    sampled = {row["trace_id"] for row in ledger if row["decision"] == "accepted"}
+    taught = examples.filter(pl.col("target") == "cot")["from_traces"].explode()
+    assert sampled & set(taught), "what the endpoint said is taught"
     assert summary["synthesis"]["mixture"]["total"] <= 188
     assert sum(summary["synthesis"]["teachers"].values()) + summary["synthesis"]["dead_letters"] >= 24
     assert set(summary["synthesis"]["mixture"]["wanted_families"]) == {
