@@ -25,7 +25,7 @@ URL_HEAD = "data:image/png;base64,"
 def asked(body: Any) -> tuple[str, tuple[str, ...]]:
     """(text, image hashes) of a chat request."""
     content = body["messages"][-1]["content"]
-    parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
+    parts: list[Any] = [{"type": "text", "text": content}] if isinstance(content, str) else content
     text = "".join(part["text"] for part in parts if part["type"] == "text")
     urls = [part["image_url"]["url"] for part in parts if part["type"] == "image_url"]
     pngs = [base64.b64decode(url.removeprefix(URL_HEAD)) for url in urls]
