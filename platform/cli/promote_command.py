@@ -132,6 +132,7 @@ def examine(
     if register.stable is None:
         return judge_first(found)
     stable = register.stable_version()
+    versions.check(stable)
     screen.say(f"compared with {escape(stable.label)}")
     on_call = answers_of(
         exam, versions.folder_of(stable), stable.model.digest, versions.answers, trained=None, profile=profile,

@@ -101,11 +101,9 @@ class Registry:
             "canary": {"version": canary.version, "share": canary.share} if canary else None,
         }
 
-    def check(self, register: Register) -> None:
-        """Raises ModelError where files of what is on call, or of what a rollback leads to, have changed."""
-        canary = [register.canary.version] if register.canary else []
-        for name in dict.fromkeys([register.stable_version().id, *canary, *register.former[-1:]]):
-            check_model(self.folder_of(register.versions[name]), register.versions[name].model, name)
+    def check(self, version: Version) -> None:
+        """Raises ModelError where the version's files are no longer those that were promoted."""
+        check_model(self.folder_of(version), version.model, version.id)
 
     # changing -----------------------------------------------------------------------------------------------------
 

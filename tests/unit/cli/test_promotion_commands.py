@@ -14,7 +14,7 @@ from residency.platform.cli.promote_command import RefusedError, promote_command
 from residency.platform.cli.rollback_command import rollback_command
 from residency.platform.cli.stages.sittings import Sitting, folder_of, note_sitting
 from residency.platform.dataset_folder import DatasetCard, read_dataset, write_dataset
-from residency.platform.errors import BadInputError
+from residency.platform.errors import BadInputError, ModelError
 from residency.platform.profiles import load_profile
 from residency.platform.recipe import DataConfig, EvaluationConfig, Recipe
 from residency.platform.records import AnswerKind, Family, Item, PromptMode, Split, Trace
@@ -147,6 +147,13 @@ def test_what_is_on_call_is_not_promoted_again(run: RunFolder, promote: Promote)
         promote(run, "sft")
     with pytest.raises(BadInputError, match="one of the run's: base, rl, rl_permuted, sft"):
         promote(run, "step-10")
+
+
+def test_what_is_on_call_must_be_what_was_promoted(run: RunFolder, promote: Promote, tmp_path: Path) -> None:
+    promote(run, "sft")
+    (tmp_path / "blood" / "versions" / "v1" / "config.json").write_text('{"changed": true}')
+    with pytest.raises(ModelError, match=r"was changed after it was promoted as v1: config\.json"):
+        promote(run, "rl")
 
 
 def test_answers_older_than_the_weights_do_not_count(tmp_path: Path) -> None:

@@ -52,8 +52,9 @@ def check_whole(registry: Registry) -> None:
     """What every reader may count on, whenever it looks."""
     register = registry.read()
     if register.stable is not None:
-        registry.serving_state(register)
-        registry.check(register)
+        canary = [register.canary.version] if register.canary else []
+        for name in [register.stable, *canary, *register.former[-1:]]:  # on call, and where a rollback leads
+            registry.check(register.versions[name])
 
 
 def main(folder: Path, model: Path, kills: int) -> None:

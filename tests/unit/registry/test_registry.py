@@ -54,7 +54,7 @@ def test_a_version_keeps_its_files_though_the_run_goes_on(registry: Registry, ma
     kept = registry.folder_of(register.versions["v1"])
     assert read_model(kept) == register.versions["v1"].model
     assert sorted(path.name for path in kept.iterdir()) == ["config.json", "model.safetensors"]
-    registry.check(register)
+    registry.check(register.versions["v1"])
     assert register.versions["v1"].evidence == [{"difference": 0.1}]
 
 
@@ -142,7 +142,7 @@ def test_a_change_behind_the_registrys_back_is_seen(registry: Registry, make_mod
     weights = registry.folder_of(register.versions["v1"]) / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"x")
     with pytest.raises(ModelError, match=r"changed after it was promoted as v1: model\.safetensors"):
-        registry.check(register)
+        registry.check(register.versions["v1"])
 
 
 def test_layout_is_everything_but_the_values(make_model: MakeModel, tmp_path: Path) -> None:
