@@ -2,13 +2,19 @@
 
 import importlib.util
 import os
+import socket
+import subprocess
 import tempfile
+import time
+import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from hypothesis import settings
 
@@ -21,6 +27,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # read when Ray is imported
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+# as `residency serve` sets it before it starts a cluster
+os.environ.setdefault("RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH", "residency.actors.serving.proxy_guard:guards")
 
 TINY_TEXTS = (
     "which side is the lesion on?\nChoose from: left, right.\n"
@@ -59,6 +67,8 @@ class TwoNodes:
 
     left: str
     right: str
+    cluster: Any
+    """Ray's own handle on it: a test that must lose a node adds one, and removes it."""
 
     def on(self, node_id: str) -> dict[str, Any]:
         """Actor options that place it on that node."""
@@ -82,7 +92,72 @@ def ray_cluster() -> Iterator[TwoNodes]:
             right = cluster.add_node(temp_dir=home, **node)
             ray.init(address=cluster.address, log_to_driver=False)
             cluster.wait_for_nodes(timeout=60)
-            yield TwoNodes(left.node_id, right.node_id)
+            yield TwoNodes(left.node_id, right.node_id, cluster)
         finally:
             ray.shutdown()
             cluster.shutdown()
+
+
+HEAD_SECONDS = 150  # the dashboard's ten processes each import Ray
+
+
+@dataclass(frozen=True)
+class Head:
+    """A head node of its own; ``environment`` is what its clients need."""
+
+    address: str
+    dashboard: str
+    home: Path
+    environment: dict[str, str]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def answers(url: str) -> bool:
+    try:
+        urllib.request.urlopen(url, timeout=5).close()
+    except OSError:
+        return False
+    return True
+
+
+@contextmanager
+def running_head(environment: dict[str, str], options: list[str], ip: str, port: int) -> Iterator[Head]:
+    """`ray start --head` with a home and ports of its own; whatever belongs to it is ended after it, by pid."""
+    with tempfile.TemporaryDirectory(prefix="rh", ignore_cleanup_errors=True) as home:
+        names = ("dashboard-port", "dashboard-agent-listen-port", "ray-client-server-port")
+        ports = {name: free_port() for name in names}
+        command = ["ray", "start", "--head", f"--node-ip-address={ip}", f"--port={port}", *options]
+        command += [f"--temp-dir={home}", *(f"--{name}={number}" for name, number in ports.items())]
+        head = Head(f"{ip}:{port}", f"http://127.0.0.1:{ports['dashboard-port']}", Path(home), environment)
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=HEAD_SECONDS, env=environment)
+            assert done.returncode == 0, done.stdout + done.stderr
+            deadline = time.monotonic() + HEAD_SECONDS
+            while "--include-dashboard=false" not in options and not answers(head.dashboard):
+                assert time.monotonic() < deadline, "no dashboard"
+                time.sleep(0.3)
+            yield head
+        finally:
+            for process in psutil.process_iter(["cmdline"]):
+                words = " ".join(process.info["cmdline"] or ())
+                if home in words or head.address in words:
+                    with suppress(psutil.NoSuchProcess):
+                        for each in (process, *process.children(recursive=True)):
+                            each.kill()
+
+
+@pytest.fixture(scope="module")
+def start_head() -> Iterator[Callable[..., Head]]:
+    """Starts a head node apart from this process: ``start_head(environment, *options, ip=…, port=…)``."""
+    with ExitStack() as stack:
+
+        def start(environment: dict[str, str], *options: str, ip: str = "127.0.0.1", port: int | None = None) -> Head:
+            whole = {**os.environ, "RAY_worker_niceness": "0", **environment}  # Ray's own 15 starve beside other work
+            return stack.enter_context(running_head(whole, list(options), ip, port or free_port()))
+
+        yield start
