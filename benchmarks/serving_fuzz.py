@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 import httpx
@@ -111,7 +112,8 @@ async def _send_raw(url: str, request: Request, documented: Documented, found: F
     answer = b""
     try:
         writer.write(request.raw)
-        answer = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), RAW_SECONDS)
+        while not answer or answer.startswith(b"HTTP/1.1 100 "):  # which only says: go on
+            answer = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), RAW_SECONDS)
     except (TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ConnectionError):
         found.statuses[f"http {UNANSWERED}"] += 1
         return
@@ -121,9 +123,8 @@ async def _send_raw(url: str, request: Request, documented: Documented, found: F
     if not answer.startswith(b"HTTP/1.1 ") or not words[1].isdigit():
         found.fault("no HTTP came back", request, answer)
         return
-    method, _, rest = request.raw.partition(b" ")
-    path = rest.split(b" ")[0].split(b"?")[0].decode("latin-1")
-    allowed = documented.allowed(method.decode("latin-1"), path) | ELSEWHERE | BROKEN
+    method, path, *_ = [*request.raw.decode("latin-1").splitlines()[0].split(), "", ""]  # as lenient as the parser
+    allowed = documented.allowed(method, urlsplit(path).path) | ELSEWHERE | BROKEN
     status = int(words[1])
     found.statuses[f"http {status}"] += 1
     if status not in allowed or status == 500:

@@ -24,8 +24,9 @@ class ProcessTree:
 
     def look(self) -> list[psutil.Process]:
         """All that live now."""
-        for process in [self._root, *self._root.children(recursive=True)]:
-            self._seen[process.pid, process.create_time()] = process
+        with suppress(psutil.Error):  # each may end at any moment
+            for process in [self._root, *self._root.children(recursive=True)]:
+                self._seen[process.pid, process.create_time()] = process
         return [process for process in self._seen.values() if process.is_running()]
 
     def cpu_seconds(self) -> float:
