@@ -10,7 +10,7 @@ from residency.actors.joining import join_generator, send_weights
 from residency.actors.learner_group import LearnerGroup
 from residency.actors.publisher import Published, start_publisher
 from residency.platform.cli.role_pools import RolePools
-from residency.platform.cluster import name_of, wait_for
+from residency.platform.cluster import name_of
 from residency.platform.errors import ResidencyError, RoleError, WeightUpdateError
 from residency.platform.pool.member import Member
 from residency.platform.pool.pool import Pool
@@ -75,15 +75,19 @@ class WeightsControl:
 
     async def publisher(self) -> Any:
         """Handle of the one publisher; another takes its place where it died, and knows nothing yet."""
-        pool = await self._pools.get(
+        pool = await self._publishers()
+        await pool.ready()
+        return pool.members[0].handle
+
+    async def _publishers(self) -> Pool:
+        """A call by this pool is made again where the publisher dies in it: that is nobody else's failure."""
+        return await self._pools.get(
             "publisher",
             self._profile.publisher,
             lambda: start_publisher(cpus=self._profile.publisher.cpus),
             requests_per_worker=1,
             closes=False,
         )
-        await pool.ready()
-        return pool.members[0].handle
 
     async def put_on_generators(self, name: str) -> dict[str, PolicyVersion]:
         """A checkpoint of the run goes to every engine, by way of the publisher; the version that each serves."""
@@ -91,8 +95,10 @@ class WeightsControl:
         version = PolicyVersion(incarnation=self._new_incarnation(), step=0)
 
         async def publish() -> Published:
-            published = (await self.publisher()).publish_folder.remote(str(self._checkpoint(name)), version, name)
-            return await wait_for(published, "the publisher", f"publishing {name}", self._seconds)
+            return await (await self._publishers()).call(
+                lambda member: member.handle.publish_folder.remote(str(self._checkpoint(name)), version, name),
+                what=f"publishing {name}",
+            )
 
         published = await publish()
         self._on_disk = (name, version)
@@ -106,7 +112,10 @@ class WeightsControl:
 
     async def collect(self, label: str) -> Published:
         """The learners' weights, in the object store: the learners may go on as soon as this returns."""
-        return await self._learners().publish_weights(await self.publisher(), label)
+        return await (await self._publishers()).call(
+            lambda member: self._learners().publish_weights(member.handle, label),
+            what=f"collecting the weights {label}",
+        )
 
     async def distribute(self, published: Published, in_flight: bool) -> WeightsUpdate:
         """Collected weights go to every engine; digests, version and canary prove it.
@@ -213,8 +222,9 @@ class WeightsControl:
                 references=[name_of(bucket) for bucket in buckets], digests=list(echo.digests),
                 bytes=manifest.num_bytes, in_flight=in_flight, seconds={**manifest.seconds, **echo.seconds},
             )  # fmt: skip
-        retained = (await self.publisher()).retain.remote([manifest.version])
-        await wait_for(retained, "the publisher", "letting go of old weights", self._seconds)
+        await (await self._publishers()).call(
+            lambda member: member.handle.retain.remote([manifest.version]), what="letting go of old weights"
+        )
         self.echoes = tuple(echoes.values())
         return echoes
 
