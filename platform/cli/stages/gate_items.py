@@ -10,6 +10,7 @@ from residency.platform.cli.stages.asking import NECESSITY, RUBRIC, run_pipeline
 from residency.platform.cli.stages.pool_teacher import EngineTurns
 from residency.platform.cli.stages.trace_parts import write_verdict_parts
 from residency.platform.cluster import run_task
+from residency.platform.dataset_folder import read_card
 from residency.platform.errors import DataError
 from residency.platform.gates_config import GatesConfig
 from residency.platform.records import Item, Status, Verdict
@@ -33,7 +34,8 @@ async def gate_items(crew: Crew) -> None:
         return
     count = sum(crew.dataset.card.counts.values())
     benchmarks = dict.fromkeys((*crew.recipe.evaluation.datasets, *(d.benchmarks if (d := config.duplicates) else ())))
-    seconds = crew.deadline + SECONDS_AN_ITEM * (count + sum(len(board.dataset.items) for board in crew.boards))
+    compared = sum(sum(read_card(Path(folder)).counts.values()) for folder in benchmarks)
+    seconds = crew.deadline + SECONDS_AN_ITEM * (count + compared)
     words = TeacherWords()
     if config.gates is not None and config.gates.teacher is not None:
         kept = await run_task(kept_by_rules, run.imported, config.gates, what="the gates", seconds=seconds)
