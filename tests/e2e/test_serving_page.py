@@ -19,6 +19,7 @@ from PIL import Image
 from residency.platform.prompts import DIRECT_INSTRUCTION, THINK_INSTRUCTION
 from residency.platform.serving.clinical_answer import STRUCTURED_INSTRUCTION
 from residency.platform.serving.serving_state import ServingState, Version
+from residency.training.student_tokenizer import TURN_END
 
 QUESTION = "which side is the lesion on?"
 FORM = {
@@ -31,6 +32,7 @@ FORM = {
 STATES = "[...document.querySelectorAll('.pane > .state')].map(line => line.textContent)"
 ANSWERED = f"{STATES}.length && {STATES}.every(text => text.startsWith('Answered in'))"
 NARROW, WIDE = 360, 1200
+STEPS = 34
 
 
 def load(path: Path) -> ModuleType:
@@ -42,6 +44,38 @@ def load(path: Path) -> ModuleType:
     return module
 
 
+def teach(source: Path, out: Path, pairs: list[tuple[str, str]]) -> None:
+    """The folder with weights that answer so; all else stays, so that they go into the engine in place."""
+    import torch
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+
+    processor: Any = AutoProcessor.from_pretrained(source)
+    model: Any = AutoModelForImageTextToText.from_pretrained(source, dtype=torch.float32).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.0)
+    chats = []
+    for asked, answer in pairs:
+        turn = [{"role": "user", "content": [{"type": "text", "text": asked}]}]
+        prompt = processor.apply_chat_template(turn, add_generation_prompt=True, tokenize=False)
+        said = processor.tokenizer(answer + TURN_END, add_special_tokens=False, return_tensors="pt")["input_ids"]
+        chats.append((processor.tokenizer(prompt, return_tensors="pt")["input_ids"], said))
+    worst = float("inf")
+    for _ in range(STEPS):
+        worst = 0.0
+        for prompt, said in chats:
+            ids = torch.cat([prompt, said], 1)
+            labels = torch.cat([torch.full_like(prompt, -100), said], 1)
+            loss = model(input_ids=ids, labels=labels, mm_token_type_ids=torch.zeros_like(ids)).loss
+            loss.backward()
+            worst = max(worst, loss.item())
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+    assert worst < 0.05, f"not learnt: loss {worst:.3f}"
+    model.save_pretrained(out.with_name("saved"))
+    shutil.copytree(source, out)
+    shutil.copyfile(out.with_name("saved") / "model.safetensors", out / "model.safetensors")
+
+
 @pytest.fixture(scope="module")
 def talking(served: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """The served model with weights that say something in each mode; what was on call is put back."""
@@ -50,8 +84,8 @@ def talking(served: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[A
         (f"{QUESTION}\n{DIRECT_INSTRUCTION}", "left"),
         (f"{QUESTION}\n{STRUCTURED_INSTRUCTION}", json.dumps(FORM)),
     ]
-    stories = load(Path(__file__).with_name("story_models.py"))
-    folder = stories.fit(served.folders["v1"], tmp_path_factory.mktemp("talking") / "v3", pairs, 60)
+    folder = tmp_path_factory.mktemp("talking") / "v3"
+    teach(served.folders["v1"], folder, pairs)
     version = Version(path=str(folder), checkpoint="talking")
     served.handle.apply([ServingState(model=served.model, versions={"v3": version}, stable="v3")])
     yield served
