@@ -94,10 +94,10 @@ def plain_server(folder: Path, model: Path, threads: int = 2) -> Iterator[Side]:
 
 
 def _flag(name: str, value: Any) -> list[str]:
-    flag = f"--{name.replace('_', '-')}"
-    if value is True:
-        return [flag]
-    return [flag, json.dumps(value) if isinstance(value, dict) else str(value)]
+    flag = name.replace("_", "-")
+    if isinstance(value, bool):
+        return [f"--{flag}" if value else f"--no-{flag}"]
+    return [f"--{flag}", json.dumps(value) if isinstance(value, dict) else str(value)]
 
 
 def _served(command: list[str], log: Path, port: int, environment: dict[str, str]) -> Iterator[Side]:
