@@ -55,12 +55,14 @@ def kill_when(run: Path, reached: Callable[[Path], bool], log: Path, environment
     with log.open("w") as file:
         driver = subprocess.Popen(command(run), stdout=file, stderr=file, env=environment)
         deadline = time.monotonic() + START_SECONDS
-        while not reached(run):
-            assert driver.poll() is None, log.read_text()[-3000:]
-            assert time.monotonic() < deadline, f"not so far after {START_SECONDS} s: {log.read_text()[-1000:]}"
-            time.sleep(0.2)
-        driver.send_signal(signal.SIGKILL)
-        driver.wait(30)
+        try:
+            while not reached(run):
+                assert driver.poll() is None, log.read_text()[-3000:]
+                assert time.monotonic() < deadline, f"not so far after {START_SECONDS} s: {log.read_text()[-1000:]}"
+                time.sleep(0.2)
+        finally:
+            driver.send_signal(signal.SIGKILL)
+            driver.wait(30)
 
 
 @pytest.fixture(scope="module")

@@ -207,13 +207,26 @@ def test_a_sound_update_is_proven_and_its_phases_are_told(scene: Scene) -> None:
 
 def test_in_flight_what_runs_goes_on(scene: Scene) -> None:
     before = scene.run(scene.control.publish_learners("rl-before")).popitem()[1]
-    running = scene.generating(8)
-    scene.run(scene.busy_member())
     version = scene.run(scene.learn("other"))
-    scene.run(scene.control.publish_learners("rl-in-flight", in_flight=True))
-    traces = scene.run(running)
-    seen = {packed for row in traces.column("policy_versions").to_pylist() for packed in row}
-    assert seen == {before.packed, version.packed}, "some tokens before the update, some after it"
+
+    async def generate_all_along() -> list[pa.Table]:
+        """Both engines have sequences at every moment of the update, however fast they and slow the learners are."""
+        running = {scene.generating(4) for _ in range(4)}
+        await scene.busy_member()
+        update = scene.loop.create_task(scene.control.publish_learners("rl-in-flight", in_flight=True))
+        tables: list[pa.Table] = []
+        while running:
+            done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+            tables += [call.result() for call in done]
+            if not update.done():
+                running |= {scene.generating(4) for _ in done}
+        await update
+        return tables
+
+    tables = scene.run(generate_all_along())
+    rows = [set(row) for table in tables for row in table.column("policy_versions").to_pylist()]
+    assert set().union(*rows) == {before.packed, version.packed}
+    assert {before.packed, version.packed} in rows, "one sequence that began before the update goes on after it"
     scene.run(scene.all_serve(version))
     assert not scene.told("canary_differs")
 
