@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from residency.platform.errors import RoleError
 from residency.platform.recipe import RewardConfig
-from residency.platform.records import Status
+from residency.platform.records import AnswerKind, Status
 from residency.platform.verifiers.channel import Channel
 from residency.platform.verifiers.descendants import MARK, end_descendants, end_marked, stop
 from residency.platform.verifiers.judge_request import (
@@ -71,7 +71,7 @@ class JudgeProcess:
         )
         theirs.close()
         self._channel = Channel(ours, MAX_REPLY_BYTES)
-        self._used = False
+        self._known: frozenset[AnswerKind] = frozenset()  # whose libraries it has loaded
         try:
             self.version = self._channel.receive(limits.start_seconds).decode(errors="replace")[:100]
         except (EOFError, TimeoutError) as error:
@@ -91,15 +91,17 @@ class JudgeProcess:
         width = len(requests) if reward.interface in BATCH_INTERFACES else 1
         replies: list[Reply] = []
         self._page.place = 0
+        kinds = frozenset(request.item.answer_kind for request in requests)
+        seconds = self._limits.take_seconds if kinds <= self._known else self._limits.start_seconds
         try:
-            self._channel.send(pack_requests(requests, reward), self._limits.start_seconds)
-            self._channel.receive(self._limits.start_seconds)
+            self._channel.send(pack_requests(requests, reward), seconds)
+            self._channel.receive(seconds)
         except (EOFError, TimeoutError) as error:
-            if not self._used:
+            if not self._known:
                 raise self._unfit("taking a batch", error) from error
-            # What an earlier sample left behind broke it: a fresh process may do better.
+            # What an earlier sample left behind broke it, or it was stopped: a fresh process may do better.
             return Outcome(replies, Broken(0, width, self._why_ended(error)))
-        self._used = True
+        self._known |= kinds
         trace_ids = [request.trace_id for request in requests]
         while len(replies) < len(requests):
             try:

@@ -34,6 +34,7 @@ class JudgeLimits:
     sample_seconds: float = 5.0
     memory_bytes: int = 1 << 30
     start_seconds: float = 120.0  # interpreter and libraries, on a busy machine
+    take_seconds: float = 10.0  # to read a batch for which nothing new must be loaded
 
 
 class Fault(NamedTuple):

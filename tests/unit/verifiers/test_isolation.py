@@ -1,6 +1,7 @@
 """Verifiers that really hang, crash, bloat and flood, killed for real."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -21,7 +22,7 @@ ITEM = Item(
     id="i", content_key="c", source="s", split=Split.TRAIN, licence="MIT", cluster="k", question="which?",
     options=("ct", "mr"), answer="mr", answer_kind=AnswerKind.CHOICE, family=Family.MEDICAL_MULTIMODAL,
 )  # fmt: skip
-LIMITS = JudgeLimits(sample_seconds=1.0, memory_bytes=256 << 20)
+LIMITS = JudgeLimits(sample_seconds=1.0, memory_bytes=256 << 20, take_seconds=2.0)
 HOSTILE = """
 import ctypes, os, pathlib, subprocess, sys, time
 from residency.platform.records import Status, Verdict
@@ -222,6 +223,18 @@ def test_a_process_that_dies_between_two_batches_is_replaced(hostile: IsolatedJu
     assert hostile.child_pid is not None
     os.kill(hostile.child_pid, 9)
     assert [v.score for v in hostile.judge(requests("fine", "fine"), OWN)] == [1.0, 1.0]
+    assert (hostile.num_faults, hostile.num_starts) == (0, 2)
+
+
+def test_a_process_that_is_stopped_between_two_batches_is_replaced_long_before_a_start_would_be_given_up(
+    hostile: IsolatedJudge,
+) -> None:
+    hostile.judge(requests("fine"), OWN)
+    assert hostile.child_pid is not None
+    os.kill(hostile.child_pid, signal.SIGSTOP)
+    began = time.monotonic()
+    assert [v.score for v in hostile.judge(requests("fine", "fine"), OWN)] == [1.0, 1.0]
+    assert time.monotonic() - began < LIMITS.start_seconds / 2
     assert (hostile.num_faults, hostile.num_starts) == (0, 2)
 
 
