@@ -27,8 +27,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # read when Ray is imported
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-# as `residency serve` sets it before it starts a cluster
+# as `residency serve` sets both before it starts a cluster
 os.environ.setdefault("RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH", "residency.actors.serving.proxy_guard:guards")
+os.environ.setdefault("RAY_worker_niceness", "0")  # at Ray's own 15 all else on the machine would go first
 
 TINY_TEXTS = (
     "which side is the lesion on?\nChoose from: left, right.\n"
