@@ -30,7 +30,7 @@ from reporting import report
 
 CHAOS = Path(__file__).resolve().parent.parent / "tests" / "chaos"
 sys.path.insert(0, str(CHAOS))  # the stand-in for the learner, which the workers import as well
-os.environ["PYTHONPATH"] = str(CHAOS)
+os.environ["PYTHONPATH"] = os.pathsep.join((str(CHAOS), str(CHAOS.parents[1] / "src")))
 
 GROUPS, GROUP_SIZE, NUM_ITEMS = 64, 8, 512
 GOALS = {"groups": 50_000, "growth_mib": 16.0, "growth_ratio": 0.02, "store_growth_mib": 1.0}

@@ -140,13 +140,15 @@ class RunFolder:
     # append-only files --------------------------------------------------------------------------------------------
 
     def _append(self, path: Path, record: Mapping[str, Any], sync: bool = False) -> None:
+        """A line of its own, also after one that a killed driver or a full disk has torn."""
+        line = json.dumps(record, ensure_ascii=False).encode() + b"\n"
         with storage_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            torn = (
-                path.is_file() and path.stat().st_size > 0 and not path.read_bytes().endswith(b"\n") if sync else False
-            )
-            with path.open("a") as file:
-                file.write(("\n" if torn else "") + json.dumps(record, ensure_ascii=False) + "\n")
+            with path.open("ab+") as file:
+                if file.seek(0, os.SEEK_END):
+                    file.seek(-1, os.SEEK_END)
+                    line = line if file.read(1) == b"\n" else b"\n" + line
+                file.write(line)
                 if sync:
                     file.flush()
                     os.fsync(file.fileno())

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,12 +58,12 @@ def open_run(path: Path) -> RunFiles:
 
 
 def read_lines(path: Path) -> Iterator[Row]:
-    """Rows of a JSON-lines file; a torn last line, left by a killed process, is passed over."""
+    """Rows of a JSON-lines file; a torn line, left by a killed process or a full disk, is passed over."""
     if not path.is_file():
         return
-    with path.open() as file:
+    with path.open(errors="replace") as file:
         for line in file:
-            if line.endswith("\n") and line.strip():
+            with suppress(json.JSONDecodeError):
                 yield json.loads(line)
 
 

@@ -37,7 +37,8 @@ ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
     "OMP_NUM_THREADS": "1",
     "TOKENIZERS_PARALLELISM": "false",
-    "PYTHONPATH": str(HERE),  # workers find the stand-in for the learner
+    # workers find the stand-in for the learner, and the code that stands beside this suite, installed or not
+    "PYTHONPATH": os.pathsep.join((str(HERE), str(HERE.parents[1] / "src"))),
 }
 
 

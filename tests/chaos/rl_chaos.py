@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -127,8 +127,12 @@ def break_once(plan: Plan, scene: Scene, reference: Reference) -> list[dict[str,
 
 
 def events_of(run: Path) -> list[dict[str, Any]]:
-    lines = (run / "events.jsonl").read_text().splitlines()
-    return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
+    """All but those whose lines a killed driver or a full disk has torn."""
+    found = list[dict[str, Any]]()
+    for line in (run / "events.jsonl").read_text(errors="replace").splitlines():
+        with suppress(json.JSONDecodeError):
+            found.append(json.loads(line))
+    return found
 
 
 def equal_ranks(run: Path) -> bool:

@@ -10,11 +10,25 @@ import pytest
 from residency.platform.errors import RecipeError, StorageError
 from residency.platform.profiles import Profile
 from residency.platform.recipe import Recipe
+from residency.platform.report.run_files import read_lines
 from residency.platform.run_folder import RunFolder, write_arrow, write_whole
 from residency.platform.synthesis_config import BudgetConfig
 
 RECIPE = Recipe.model_validate({"name": "test", "data": {"format": "starter"}})
 PROFILE = Profile(name="test")
+
+
+def test_a_line_that_was_torn_costs_no_other(tmp_path: Path) -> None:
+    run, words = RunFolder(tmp_path), tmp_path / "events.jsonl"
+    run.event("first")
+    with words.open("ab") as file:
+        file.write('{"t": 1.0, "kind": "tör'.encode()[:-2])  # a full disk, in the middle of a character
+    run.event("second")
+    run.metric("rl", 0, {"loss": 1.0})
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"t": 1.0, "st')  # a killed driver
+    assert [row["kind"] for row in read_lines(words)] == ["first", "second"]
+    assert [row["name"] for row in read_lines(tmp_path / "metrics.jsonl")] == ["loss"]
 
 
 def test_finished_stages_survive_a_torn_last_line(tmp_path: Path) -> None:
