@@ -364,27 +364,10 @@ def test_sampler_and_trainer_agreed(finished_run: Path) -> None:
 
 def test_checkpoints_load_in_plain_transformers_and_plain_vllm(finished_run: Path) -> None:
     """No code of ours but the import hook for torchvision; both complete a text prompt greedily to the same tokens."""
-    script = """
-import sys, torch
-from transformers import AutoModelForImageTextToText, AutoProcessor
-from vllm import LLM, SamplingParams
-folder = sys.argv[1]
-processor = AutoProcessor.from_pretrained(folder)
-chat = [{"role": "user", "content": [{"type": "text", "text": "give only the answer"}]}]
-text = processor.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
-ids = processor(text=[text], return_tensors="pt")
-model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32)
-plain = model.generate(**ids, max_new_tokens=8, do_sample=False)[0, ids["input_ids"].shape[1] :].tolist()
-few = {"image": 1, "video": 0}
-engine = LLM(folder, dtype="float32", enforce_eager=True, max_model_len=256, limit_mm_per_prompt=few)
-prompt = {"prompt_token_ids": ids["input_ids"][0].tolist()}
-fast = engine.generate([prompt], SamplingParams(temperature=0, max_tokens=8))[0].outputs[0].token_ids
-assert list(fast)[: len(plain)] == plain[: len(fast)], (fast, plain)
-print("SAME", len(plain))
-"""
+    script = Path(__file__).with_name("plain_completion.py")
     environment = dict(os.environ, VLLM_CPU_KVCACHE_SPACE="1", VLLM_ENABLE_V1_MULTIPROCESSING="0")
     done = subprocess.run(
-        [sys.executable, "-c", script, str(finished_run / "checkpoints" / "rl")],
+        [sys.executable, str(script), str(finished_run / "checkpoints" / "rl")],
         capture_output=True, text=True, timeout=240, check=False, env=environment,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
