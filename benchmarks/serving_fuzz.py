@@ -27,6 +27,7 @@ SECONDS = 60.0
 RAW_SECONDS = 1.0  # a request that is not whole is waited for no longer
 BODILESS = 408, 500  # Serve's own words
 ELSEWHERE = {401, 404, 405}  # on paths that the document does not know
+SERVES_OWN = {f"/-/{name}": {200, 503} for name in ("healthz", "routes")}  # Ray Serve's, for probes: any method
 BROKEN = {400, 431}  # where the request is not HTTP: the parser's answer, in no form of ours
 UNANSWERED = "closed or waiting"
 SCHEMA_SHARE = 0.2
@@ -124,7 +125,8 @@ async def _send_raw(url: str, request: Request, documented: Documented, found: F
         found.fault("no HTTP came back", request, answer)
         return
     method, path, *_ = [*request.raw.decode("latin-1").splitlines()[0].split(), "", ""]  # as lenient as the parser
-    allowed = documented.allowed(method, urlsplit(path).path) | ELSEWHERE | BROKEN
+    path = urlsplit(path).path
+    allowed = documented.allowed(method, path) | ELSEWHERE | BROKEN | SERVES_OWN.get(path, set())
     status = int(words[1])
     found.statuses[f"http {status}"] += 1
     if status not in allowed or status == 500:

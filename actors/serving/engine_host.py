@@ -222,7 +222,11 @@ class EngineHost:
         except BROKEN_IMAGE as error:
             raise bad_request(f"An image cannot be decoded ({error}).", "messages", "invalid_image") from error
         if isinstance(answered, ErrorResponse):
-            raise not_ready() if self.broken else refusal_of(answered)
+            refusal = not_ready() if self.broken else refusal_of(answered)
+            if refusal.status == 500 and request.response_format is not None:
+                # what a living engine ends by itself is a request whose grammar it could not compile
+                raise bad_request("The engine cannot follow this `response_format`.", "response_format")
+            raise refusal
         if request.stream:
             events = labelled_stream(answered, label, usage, raw.state)
             if asked.mode is AnswerMode.STRUCTURED:
