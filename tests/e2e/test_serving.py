@@ -189,7 +189,11 @@ def test_media_tokens_are_never_sampled(served: Any) -> None:
         ({"temperature": -1}, 400, "invalid_value"),
         ({"max_tokens": "many"}, 400, "invalid_value"),
         ({"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": 7}}}}, 400, None),
-        ({"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {"$ref": "#"}}}}, 400, None),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {"$ref": "#"}}}},
+            400,
+            None,
+        ),
         ({"model": "other"}, 404, "model_not_found"),
         ({"model": "resident@v9"}, 404, "model_not_found"),
         ({"messages": message("data:image/png;base64," + "A" * (5 * 2**20))}, 413, "too_large"),
