@@ -37,6 +37,7 @@ FIELDS = frozenset(
 )
 # OpenAI's, without a meaning here: accepted, so that clients that always send them work
 WITHOUT_MEANING = frozenset(str.split("metadata store service_tier safety_identifier prompt_cache_key verbosity"))
+ROLES = ("system", "user", "assistant")
 MOST_CHOICES = 8
 
 
@@ -77,6 +78,8 @@ def _check_sizes(body: dict[str, Any]) -> None:
     messages = body.get("messages")
     if not isinstance(messages, list) or not messages or not all(isinstance(each, dict) for each in messages):
         raise bad_request("`messages` is a list of one or more objects.", "messages")
+    if any(each.get("role") not in ROLES or each.get("content") is None for each in messages):
+        raise bad_request(f"A message has a `role` ({', '.join(ROLES)}) and a `content`.", "messages")
 
 
 def _with_mode(body: dict[str, Any], mode: AnswerMode) -> dict[str, Any]:

@@ -1,57 +1,48 @@
-"""The structured answer: its JSON schema, by which decoding is constrained, and its reading."""
+"""The structured answer: its JSON schema, by which decoding is constrained, and the check of what came out.
+
+The parts are those that a reader checks one by one: what is seen (findings), how it leads to the answer in order
+(reasoning_steps), what else was weighed, the likeliest first (differential), the answer, and the model's own estimate
+of it (confidence, 0 to 1, not calibrated). All are bounded, so that decoding comes to an end.
+"""
 
 import json
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import Field, ValidationError
-
-from residency.platform.strict import Strict
-
-Text = Annotated[str, Field(max_length=240)]
-Lines = Annotated[list[Text], Field(max_length=8)]
-
-
-class ClinicalAnswer(Strict):
-    """An answer in the parts that a reader checks one by one. Bounded, so that decoding comes to an end."""
-
-    findings: Lines
-    """What is seen in the pictures and stands in the question."""
-    reasoning_steps: Lines
-    """How the findings lead to the answer, in order."""
-    differential: Lines
-    """Other answers that were weighed, the likeliest first."""
-    answer: Text
-    """The answer itself."""
-    confidence: Annotated[float, Field(ge=0, le=1)]
-    """The model's own estimate (0 to 1); it is not calibrated."""
-
-
+LISTS = ("findings", "reasoning_steps", "differential")
+MOST_LINES, LONGEST = 8, 240  # texts of a list, characters of a text
 STRUCTURED_INSTRUCTION = (
     "Answer as a JSON object with the fields findings, reasoning_steps, differential (lists of short texts), answer (a"
     " short text) and confidence (0 to 1)."
 )
-# Confidence as text of two digits: a grammar for every float of [0, 1] is large, and says nothing more.
-CONFIDENCE = {"enum": [round(step / 20, 2) for step in range(21)]}
+# A grammar for every number of [0, 1] is large, and says nothing more.
+CONFIDENCES = [round(step / 20, 2) for step in range(21)]
 
 
 def clinical_schema() -> dict[str, Any]:
-    """The JSON schema as the decoder takes it: no titles, no other fields, every field required."""
-    line = {"type": "string", "maxLength": 240}
-    lines = {"type": "array", "items": line, "maxItems": 8}
-    properties = {
-        "findings": lines,
-        "reasoning_steps": lines,
-        "differential": lines,
-        "answer": line | {"minLength": 1},
-        "confidence": CONFIDENCE,
-    }
+    """The JSON schema as the decoder takes it: no other fields, every field required."""
+    text = {"type": "string", "maxLength": LONGEST}
+    properties: dict[str, Any] = {name: {"type": "array", "items": text, "maxItems": MOST_LINES} for name in LISTS}
+    properties |= {"answer": text | {"minLength": 1}, "confidence": {"enum": CONFIDENCES}}
     return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
 
 
 def is_clinical_answer(text: str) -> bool:
     """Whether a completion is a whole structured answer."""
     try:
-        ClinicalAnswer.model_validate(json.loads(text), strict=False)
-    except (ValueError, ValidationError, RecursionError):
+        document = json.loads(text)
+    except (ValueError, RecursionError):
         return False
-    return True
+    if not isinstance(document, dict) or document.keys() != {*LISTS, "answer", "confidence"}:
+        return False
+    lists = [document[name] for name in LISTS]
+    return (
+        all(isinstance(each, list) and len(each) <= MOST_LINES and all(map(_is_text, each)) for each in lists)
+        and _is_text(document["answer"])
+        and document["answer"] != ""
+        and document["confidence"] in CONFIDENCES
+        and not isinstance(document["confidence"], bool)
+    )
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and len(value) <= LONGEST

@@ -40,7 +40,7 @@ async def resolve_images(
                 else:
                     raise bad_request("A part of `content` is of the type text or image_url.", "messages")
             message = message | {"content": parts}
-        elif content is not None and not isinstance(content, str):
+        elif not isinstance(content, str):
             raise bad_request("`content` is a text or a list of parts.", "messages")
         changed.append(message)
     return changed
