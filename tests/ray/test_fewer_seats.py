@@ -76,7 +76,7 @@ async def until(holds: Callable[[], bool]) -> None:
 def test_a_group_shrinks_to_the_room_there_is_and_grows_back(
     ray_cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(placement, "SCARCE_SECONDS", 1.0)
+    monkeypatch.setattr(placement, "SCARCE_SECONDS", 5.0)
     right, told, incarnations = ray_cluster.right, list[tuple[str, dict[str, Any]]](), iter(range(1, 9))
     there = {"ray.io/node-id": right}
     profile = Profile.model_validate(
