@@ -151,6 +151,18 @@ def wait_until_ready(url: str, server: "subprocess.Popen[bytes]", log: Path) -> 
         time.sleep(0.3)
 
 
+def end(server: "subprocess.Popen[bytes]") -> None:
+    """As Ctrl-C does; whatever is left of it after a minute is killed."""
+    server.send_signal(signal.SIGINT)
+    try:
+        server.wait(60)
+    except subprocess.TimeoutExpired:
+        say("the server did not end by itself")
+    finally:
+        if server.poll() is None:
+            os.killpg(server.pid, signal.SIGKILL)
+
+
 def measure(rounds: int, num_users: int, folder: Path) -> dict[str, Any]:
     """Rounds of a new version and its rollback under load."""
     from residency.platform.registry.registry import Registry
@@ -191,11 +203,7 @@ def measure(rounds: int, num_users: int, folder: Path) -> dict[str, Any]:
                 one_user.result(DEADLINE_SECONDS)
         finally:
             users.stop()
-            server.send_signal(signal.SIGINT)
-            try:
-                server.wait(60)
-            except subprocess.TimeoutExpired:
-                os.killpg(server.pid, signal.SIGKILL)
+            end(server)
     texts = {kind: {q: set[str]() for q in range(len(QUESTIONS))} for kind in ("one", "other")}
     for _, version, question, text in users.answers:
         texts["one" if version == "v1" else "other"][question].add(text)
