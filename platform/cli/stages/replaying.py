@@ -17,9 +17,9 @@ import pyarrow as pa
 from residency.platform.cli.crew import Crew
 from residency.platform.cli.screen import Screen
 from residency.platform.cli.stages.rl_loss import loss_config
-from residency.platform.cli.stages.step_batch import StepGroup, build_step, permuted_scores
+from residency.platform.cli.stages.step_batch import StepBatch, StepGroup, build_step, permuted_scores
 from residency.platform.cluster import put
-from residency.platform.errors import BadInputError, DataError
+from residency.platform.errors import BadInputError, DataError, LostObjectError
 from residency.platform.journal.journal import Journal
 from residency.platform.journal.reader import read_state
 from residency.platform.journal.state import JournalState, Progress
@@ -130,6 +130,16 @@ def recorded_groups(
             )
         )
     return groups
+
+
+async def build_kept_step(crew: Crew, role: str, groups: Sequence[StepGroup]) -> StepBatch:
+    """The batch of judged groups; rollouts that a node has taken with it are read back from the run's folder."""
+    try:
+        return await build_step(crew, groups)
+    except LostObjectError as error:
+        keys = [group.key for group in groups]
+        crew.event("rollouts_read_back", role=role, groups=len(keys), cause=str(error))
+        return await build_step(crew, recorded_groups(crew.run, crew.journal.state, role, crew.seed, keys))
 
 
 def answered_in(key: str, progress: Progress) -> str:

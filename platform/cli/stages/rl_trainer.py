@@ -12,10 +12,10 @@ from residency.actors.publisher import Published
 from residency.platform.cli.crew import Crew
 from residency.platform.cli.stages.learner_restarts import LearnersLost, Restarts, learners_at_work
 from residency.platform.cli.stages.mismatch_stop import diagnosed
-from residency.platform.cli.stages.replaying import FIRST_CHECKPOINT, recorded_groups
+from residency.platform.cli.stages.replaying import FIRST_CHECKPOINT, build_kept_step, recorded_groups
 from residency.platform.cli.stages.rl_loss import loss_config
 from residency.platform.cli.stages.rl_sampler import GroupTables
-from residency.platform.cli.stages.step_batch import StepBatch, StepGroup, build_step
+from residency.platform.cli.stages.step_batch import StepBatch, StepGroup
 from residency.platform.journal.records import Dropped, Record, Restored, Trained
 from residency.platform.journal.state import Stage
 from residency.training.batch_stats import BatchStats, StepStats
@@ -170,7 +170,7 @@ class RlTrainer:
                 await self._at_work(crew.learners.skip_step())
                 crew.run.event("step_skipped", role=self._role, step=step, cause="no group had different rewards")
                 return None
-            batch = await self._at_work(build_step(crew, groups), learners=False)
+            batch = await self._at_work(build_kept_step(crew, self._role, groups), learners=False)
             trained = await self._at_work(crew.learners.forward_backward(batch.batch_ref, None, self._loss))
             await self._check(step, groups, batch, trained)
             update = await self._at_work(crew.learners.optim_step())
