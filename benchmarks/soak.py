@@ -22,6 +22,7 @@ import threading
 import time
 from collections import defaultdict
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -170,7 +171,7 @@ def soak(path: Path, seconds: float) -> dict[str, Any]:
     from residency.platform.journal.state import Stage
     from residency.platform.records import Item, Split
 
-    learner_group.join = importlib.import_module("light_learner").join_light
+    learner_group.join = partial(importlib.import_module("light_learner").join_light, batch_seconds=0.0)
     quick = {"median_tokens": 40, "p99_tokens": 120, "step_seconds": 1e-4, "sequence_seconds": 0, "update_seconds": 0}
     engine = load_simulated_config().model_copy(update={**quick, "max_sequences": 4096})
     run, (recipe, profile) = prepare(path), settings()

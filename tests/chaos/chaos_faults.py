@@ -136,13 +136,16 @@ def start_second_driver(scene: Scene, fault: Fault) -> str:
     wait_until(lambda: scene.ended() is not None or scene.holds_the_lock(), ROLE_SECONDS)
     if scene.ended() is not None:
         raise NothingToStrike("the driver was done")
-    second = subprocess.run(
-        scene.command(), capture_output=True, text=True, timeout=REFUSAL_SECONDS, check=False, env=scene.environment()
-    )
-    if "is in use by process" not in second.stderr or second.returncode == 0:
+    second = scene.second
+    assert second is not None
+    try:
+        _, said = second.communicate("now\n", REFUSAL_SECONDS)
+    except subprocess.TimeoutExpired:
+        raise TimeoutError(f"a second driver was not refused within {REFUSAL_SECONDS:.0f} s") from None
+    if "is in use by process" not in said or second.returncode == 0:
         if scene.ended() == 0:
-            return "the first was done before it came"
-        scene.ends.append(f"a second driver was not refused: exit code {second.returncode}: {second.stderr[-300:]}")
+            raise NothingToStrike("the driver was done before the second came")
+        scene.ends.append(f"a second driver was not refused: exit code {second.returncode}: {said[-300:]}")
     return "refused"
 
 

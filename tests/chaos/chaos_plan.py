@@ -19,7 +19,7 @@ FAULTS = (
     "object lost",
     "second driver",
 )
-OBJECTS = ("rollouts", "traces", "batch", "weights")
+OBJECTS = ("rollouts", "traces", "judged", "batch", "weights")
 NUM_FAULTS = 3
 FIRST, LAST = 0.03, 0.9  # shares of the unbroken run's journal between which faults fall
 LONGEST_PAUSE = 0.4  # seconds from a commit of the journal to the fault

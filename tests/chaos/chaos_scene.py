@@ -103,6 +103,7 @@ class Scene:
         self.run = folder / "run"
         self.log = folder / "driver.log"
         self.driver: subprocess.Popen[bytes] | None = None
+        self.second: subprocess.Popen[str] | None = None  # waits for its time to disturb the first
         self.lives = 0
         self.ends: list[str] = []  # drivers that ended by themselves before the run was done, each with its last words
 
@@ -118,6 +119,13 @@ class Scene:
         self.lives += 1
         with self.log.open("ab") as log:
             self.driver = subprocess.Popen(self.command(), stdout=log, stderr=log, env=self.environment())
+
+    def load_second_driver(self) -> None:
+        """Its code takes longer to load than some steps take: it is to be ready when its time comes."""
+        self.second = subprocess.Popen(
+            [*self.command(), "wait"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+            text=True, env=self.environment(),
+        )  # fmt: skip
 
     def ended(self) -> int | None:
         """The driver's exit code, or None while it lives."""
@@ -154,6 +162,9 @@ class Scene:
     def close(self) -> None:
         if self.driver is not None and self.driver.poll() is None:
             self.kill_driver()
+        if self.second is not None:
+            self.second.kill()
+            self.second.wait(30)
 
 
 def wait_until(holds: Any, seconds: float, pause: float = 0.02) -> bool:

@@ -24,7 +24,7 @@ from residency.training.rank_address import RankAddress
 from residency.training.training_batch import BatchReader
 
 NUM_WEIGHTS = 512
-BATCH_SECONDS = 0.15  # of a forward and backward pass: room for a kill
+BATCH_SECONDS = 0.6  # of a forward and backward pass: room for three faults, one after the other
 WEIGHTS, STATE, TAUGHT = "model.safetensors", "state/momentum.npy", "taught.json"
 
 
@@ -40,8 +40,10 @@ def write_weights(folder: Path, weights: np.ndarray) -> None:
 class LightEngine:
     """What LearnerActor asks of its engine; ``num_ranks`` ranks hold the same."""
 
-    def __init__(self, model_dir: Path, settings: Any, address: RankAddress, resume: bool) -> None:
-        self.address, self.settings = address, settings
+    def __init__(
+        self, model_dir: Path, settings: Any, address: RankAddress, resume: bool, batch_seconds: float
+    ) -> None:
+        self.address, self.settings, self._batch_seconds = address, settings, batch_seconds
         self._load(model_dir, resume)
 
     def _load(self, model_dir: Path, resume: bool) -> None:
@@ -56,7 +58,7 @@ class LightEngine:
         self._gradient, self._rows = np.zeros_like(self._weights), list[str]()
 
     def forward_backward(self, batch: pa.Table, rows: Sequence[int] | None, loss: LossConfig) -> BatchStats:
-        time.sleep(BATCH_SECONDS)
+        time.sleep(self._batch_seconds)
         reader, ids, tokens, total = BatchReader(batch), batch.column("id").to_pylist(), 0, 0.0
         for number in range(reader.num_rows) if rows is None else rows:
             row = reader.row(number)
@@ -118,6 +120,8 @@ class LightEngine:
         """Nothing is held."""
 
 
-def join_light(actor: LearnerActor, address: RankAddress, media: pa.Table, resume: bool) -> None:
+def join_light(
+    actor: LearnerActor, address: RankAddress, media: pa.Table, resume: bool, batch_seconds: float = BATCH_SECONDS
+) -> None:
     """Run on each rank's actor in place of ``actors.learner.join``."""
-    actor._engine = LightEngine(actor._model_dir, actor._settings, address, resume)
+    actor._engine = LightEngine(actor._model_dir, actor._settings, address, resume, batch_seconds)

@@ -106,6 +106,8 @@ def break_once(plan: Plan, scene: Scene, reference: Reference) -> list[dict[str,
     """The run with its faults, to its end; what each of them struck."""
     deadline, struck = time.monotonic() + RUN_SECONDS[plan.kind], list[dict[str, Any]]()
     scene.start_driver()
+    if any(fault.name == "second driver" for fault in plan.faults):
+        scene.load_second_driver()
     for fault in plan.faults:
         wanted = fault.moment * reference.journal_bytes
         while scene.ended() is None and scene.journal_bytes() < wanted:
@@ -118,6 +120,8 @@ def break_once(plan: Plan, scene: Scene, reference: Reference) -> list[dict[str,
         time.sleep(fault.pause)
         row = {"fault": fault.name, "moment": round(fault.moment, 3)}
         try:
+            if scene.ended() == 0:
+                raise NothingToStrike("the run was over")
             row["struck"] = strike(scene, fault)
         except NothingToStrike as error:
             row["missed"] = str(error)

@@ -1,7 +1,8 @@
 """The driver of a chaos run: the shipped conductor on a cluster that is there, to be killed and started again.
 
-    python tests/chaos/rl_driver.py RUN KIND DEADLINE_SECONDS
+    python tests/chaos/rl_driver.py RUN KIND DEADLINE_SECONDS [wait]
 
+With ``wait`` it begins when a line comes on its standard input, all code being loaded then.
 With the kind ``light`` or ``deepspeed`` the engines are simulated, with ``light`` DeepSpeed too; everything else is
 what `residency rl` would run. A file ``lose`` beside the run names a kind of object: the next one of it is lost on
 its way, and the file goes.
@@ -81,7 +82,9 @@ class BrokenCrew(Crew):
     async def encode_rollouts(
         self, traces_refs: Sequence[Any], advantages: Mapping[str, float], item_ids: Sequence[str]
     ) -> Any:
-        return await self._lost("batch", await super().encode_rollouts(traces_refs, advantages, item_ids))
+        first, *others = traces_refs
+        judged = [await self._lost("judged", first), *others]
+        return await self._lost("batch", await super().encode_rollouts(judged, advantages, item_ids))
 
 
 class SimulatedCrew(BrokenCrew):
@@ -98,6 +101,8 @@ class SimulatedCrew(BrokenCrew):
 
 
 def main() -> None:
+    if sys.argv[4:] == ["wait"]:
+        sys.stdin.readline()
     run, kind, deadline_seconds = RunFolder(Path(sys.argv[1])), cast(Kind, sys.argv[2]), float(sys.argv[3])
     crew_class = BrokenCrew if kind == "vllm" else SimulatedCrew
     SimulatedCrew.kind = kind
