@@ -103,21 +103,29 @@ class Pool:
         The verb is called again, with another member, when the worker dies or leaves before it has answered. Then the
         verb's own error or cancellation comes first, with ``member.spent`` saying whether the worker died.
         The wait for a place has no deadline of its own: it ends because each call before it has one, or with the pool.
-        DeadlineError if the worker takes more than ``seconds``; RoleError if the request has cost three workers their
-        lives (before the third it had its worker for itself, so that no innocent is convicted), or if the pool stopped.
+        A worker that takes more than ``seconds`` must answer a probe: DeadlineError if it does, else it hangs, and that
+        is a death like any other. RoleError if the request has cost three workers their lives (before the third it had
+        its worker for itself, so that no innocent is convicted; DeadlineError if it was late there as well), or if the
+        pool stopped.
         """
         ticket = Ticket(next(self._numbers), num_bytes)
         lives = 0
         while True:
-            member = await self._line.take(ticket)
+            member, late = await self._line.take(ticket), None
             try:
                 return await self._attempt(member, verb, what, seconds or self.config.deadline_seconds)
             except MemberLost as lost:
                 lives += lost.spent
+            except DeadlineError as error:
+                late = error
             finally:
                 self._give_back(member, ticket)
+            if late is not None:
+                if await self._roster.answers(member):
+                    raise late
+                lives += 1
             if lives >= LIVES:
-                raise await self._convicted(member, what)
+                raise await self._convicted(member, what, late)
             ticket = replace(ticket, alone=lives == LIVES - 1)
 
     async def each(
@@ -211,12 +219,12 @@ class Pool:
         finally:
             member.num_occupied -= 1
 
-    async def _convicted(self, member: Member, what: str) -> RoleError:
-        """The error of a request that kills whoever takes it; the deaths were no fault of the pool."""
+    async def _convicted(self, member: Member, what: str, late: DeadlineError | None) -> RoleError:
+        """The error of a request that kills or hangs whoever takes it; the deaths were no fault of the pool."""
         self._roster.ledger.finished()
         cause = "its result was lost" if member.cause is None else await asyncio.shield(member.cause)
         self._events("request_refused", role=self.config.role, what=what, worker=member.name, cause=cause)
-        return RoleError(
+        return late or RoleError(
             f"{what} has cost {LIVES} {self.config.role}s their lives; the last, {member.name}: {cause}",
             "a request that a worker survives",
             "look at this request, or raise the role's memory in the profile",

@@ -169,6 +169,11 @@ class Roster:
             if not member.probing:
                 self._spawn(self._probe(member))
 
+    async def answers(self, member: Member) -> bool:
+        """Whether a suspect turns out to be alive; else it is lost. What it is at ends first, by its own deadlines."""
+        await self.until(lambda: not member.suspect or member.state is State.GONE)
+        return member.state is not State.GONE
+
     async def _probe(self, member: Member) -> None:
         from ray.exceptions import RayError
 
@@ -183,6 +188,7 @@ class Roster:
             if member.suspect and member.state is State.READY:
                 member.suspect = False
                 self.line.open(member)
+                self._announce()
         finally:
             member.probing = False
 
