@@ -41,7 +41,7 @@ def by_kind(rows: list[Row]) -> str:
                 sum("struck" in each for row in of for each in row.get("struck", [])),
                 sum(row.get("due", 0) for row in of), sum(row.get("lost", 0) for row in of),
                 sum(row.get("doubled", 0) for row in of),
-                f"{sum(row['same_state'] for row in compared)} of {len(compared)}" if compared else "not promised",
+                f"{sum(row['same_state'] for row in compared)} of {len(compared)}" if compared else "–",
                 f"{sum(row['seconds'] for row in of) / max(len(of), 1):.0f}",
             )
         )  # fmt: skip
