@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import yaml
 
@@ -203,7 +203,7 @@ def file_hash(place: Path) -> str:
     """``content_hash`` of the items in a file, one column in memory at a time."""
     digest = hashlib.sha256()
     with pq.ParquetFile(place) as file:
-        order = pc.sort_indices(file.read(["id"]).column("id"))
+        order = np.argsort(file.read(["id"]).column("id").to_numpy(), kind="stable")
         for name in SCHEMAS[Item].names:
             column = file.read([name]).column(0).take(order)
             digest.update(f"{name}=[".encode())

@@ -150,8 +150,8 @@ class SynthesisConfig(Strict):
     temperature: Rate = 1.0
     """Sampling temperature of the traces."""
     max_tokens: Positive | None = None
-    """Longest reply of a teacher (tokens); the student's `max_new_tokens` where absent, and always where `policy` is one
-    of the teachers."""
+    """Longest reply of a teacher (tokens); the student's `max_new_tokens` where absent, and always where `policy` is
+    one of the teachers."""
     items: Positive | None = None
     """Train items that are sampled; all of them where absent."""
     routing: RoutingConfig | None = None

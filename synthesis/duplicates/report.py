@@ -15,7 +15,7 @@ from residency.synthesis.duplicates.question_form import MIN_LONG
 SHOWN = 3  # pairs of each verdict in the report
 MEANINGS = {
     PairVerdict.LEAK: "the same question in a benchmark or in a stricter split; the item is left out",
-    PairVerdict.DUPLICATE: "asked and answered alike before, in the same split; the later one is left out, or both stay",
+    PairVerdict.DUPLICATE: "asked and answered alike before, in the same split; the later is left out, or both stay",
     PairVerdict.CONFLICT: "the same question with another answer; both are left out until a person decides",
     PairVerdict.PATIENT_OVERLAP: "the same patient on the stricter side of a split; the item is left out",
     PairVerdict.SAME_IMAGE: "a picture of the other side with another question; kept",

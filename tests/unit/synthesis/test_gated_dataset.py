@@ -61,7 +61,9 @@ def gate(tmp_path: Path) -> Callable[..., tuple[set[str], dict[str, Any]]]:
     theirs = folder(tmp_path / "board", [item("theirs", "Which vessel is dilated?", 2, split=Split.HELD_OUT)])
 
     def run(
-        gates: GatesConfig | None = GATES, duplicates: DuplicatesConfig | None = DUPLICATES, words: TeacherWords = SILENT
+        gates: GatesConfig | None = GATES,
+        duplicates: DuplicatesConfig | None = DUPLICATES,
+        words: TeacherWords = SILENT,
     ) -> tuple[set[str], dict[str, Any]]:
         out = tmp_path / "gated"
         summary = gate_dataset(ours, out, tmp_path / "lineage", gates, duplicates, [theirs], words)
