@@ -99,7 +99,7 @@ def ray_cluster() -> Iterator[TwoNodes]:
             cluster.shutdown()
 
 
-HEAD_SECONDS = 150  # the dashboard's ten processes each import Ray
+START_TRIES, HEAD_SECONDS = 3, 150  # the dashboard's ten processes each import Ray
 
 
 @dataclass(frozen=True)
@@ -136,20 +136,31 @@ def running_head(environment: dict[str, str], options: list[str], ip: str, port:
         command += [f"--temp-dir={home}", *(f"--{name}={number}" for name, number in ports.items())]
         head = Head(f"{ip}:{port}", f"http://127.0.0.1:{ports['dashboard-port']}", Path(home), environment)
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=HEAD_SECONDS, env=environment)
-            assert done.returncode == 0, done.stdout + done.stderr
+            tries = START_TRIES  # Ray gives a node 30 s, which are too few beside other work
+            while (done := run_to_end(command, environment)).returncode:
+                end_processes(home, head.address)
+                tries -= 1
+                assert tries, done.stdout + done.stderr
             deadline = time.monotonic() + HEAD_SECONDS
             while "--include-dashboard=false" not in options and not answers(head.dashboard):
                 assert time.monotonic() < deadline, "no dashboard"
                 time.sleep(0.3)
             yield head
         finally:
-            for process in psutil.process_iter(["cmdline"]):
-                words = " ".join(process.info["cmdline"] or ())
-                if home in words or head.address in words:
-                    with suppress(psutil.NoSuchProcess):
-                        for each in (process, *process.children(recursive=True)):
-                            each.kill()
+            end_processes(home, head.address)
+
+
+def run_to_end(command: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, text=True, timeout=HEAD_SECONDS, env=environment)
+
+
+def end_processes(*marks: str) -> None:
+    """Ends, by pid, whoever has one of these in its command line, and its children."""
+    for process in psutil.process_iter(["cmdline"]):
+        if any(mark in " ".join(process.info["cmdline"] or ()) for mark in marks):
+            with suppress(psutil.NoSuchProcess):
+                for each in (process, *process.children(recursive=True)):
+                    each.kill()
 
 
 @pytest.fixture(scope="module")

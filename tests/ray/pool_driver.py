@@ -5,7 +5,7 @@
 One generator has NUM_REQUESTS to do. More have as many again once all are at work, and until then always some.
 
 What it leaves in RUN: ``journal/``, ``traces/``, ``events.jsonl``, ``nodes.jsonl`` (a line a second: nodes up).
-It stays until pool and cluster are back at one generator and one node, and ends with 0.
+It stays until the pool is back at one generator and, once that has ended too, the cluster at one node; it ends with 0.
 """
 
 import asyncio
@@ -45,11 +45,14 @@ def request_of(key: str) -> pa.Table:
     return pa.Table.from_pylist([row], schema=REQUEST_SCHEMA)
 
 
+def nodes_up() -> int:
+    return sum(node["Alive"] for node in ray.nodes())
+
+
 async def watch_nodes(path: Path) -> None:
     while True:
-        up = sum(node["Alive"] for node in ray.nodes())
         with path.open("a") as file:
-            file.write(json.dumps({"t": time.time(), "nodes": up}) + "\n")
+            file.write(json.dumps({"t": time.time(), "nodes": nodes_up()}) + "\n")
         await asyncio.sleep(1.0)
 
 
@@ -102,13 +105,16 @@ async def drive(run: RunFolder, num_requests: int, most: int) -> None:
             while len(pool.members) > 1:
                 await asyncio.sleep(0.2)
             run.event("queue_empty")
-            while most > 1 and sum(node["Alive"] for node in ray.nodes()) > 1:
+            while most > 1 and nodes_up() > 2:  # the last generator may sit on either side
                 await asyncio.sleep(0.5)
+        while most > 1 and nodes_up() > 1:
+            await asyncio.sleep(0.5)
+        await asyncio.sleep(1.0)  # one more line of the watch
         watch.cancel()
 
 
 if __name__ == "__main__":
     folder = RunFolder(Path(sys.argv[1]))
     ray.init(address=sys.argv[2], namespace=namespace_of(folder.path), log_to_driver=False)
-    asyncio.run(asyncio.wait_for(drive(folder, int(sys.argv[3]), int(sys.argv[4])), 240))
+    asyncio.run(asyncio.wait_for(drive(folder, int(sys.argv[3]), int(sys.argv[4])), 220))
     ray.shutdown()
