@@ -244,7 +244,25 @@ class LearnerGroup:
         """Put the weights into the object store, owned by ``publisher`` (who then knows them as the latest)."""
         async with self._turn:
             published = publisher.collect.remote(self._actors, label, self._deadline_seconds)
-            return await wait_for(published, "the publisher", f"collecting the weights {label}", self._deadline_seconds)
+            what = f"collecting the weights {label}"
+            try:
+                return await wait_for(published, "the publisher", what, self._deadline_seconds)
+            except DeadlineError:
+                raise
+            except RoleError:  # it is the publisher who notices a rank that died before it handed its weights over
+                probes = [
+                    asyncio.ensure_future(
+                        wait_for(actor.policy_version.remote(), f"learner rank {rank}", what, SETTLE_SECONDS)
+                    )
+                    for rank, actor in enumerate(self._actors)
+                ]
+                dead = await self._first_dead(probes, what)
+                for probe in probes:
+                    probe.cancel()
+                if dead is None:
+                    raise
+                self._failed = True
+                raise dead from None
 
     async def policy_version(self) -> PolicyVersion:
         """Version of the weights; raises RoleError where the ranks do not agree."""
