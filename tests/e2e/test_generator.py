@@ -1,10 +1,12 @@
 """The generator on its own node: rows in, traces out, with the tokens and logprobs that training takes as they are."""
 
+import os
 import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import psutil
 import pyarrow as pa
 import pytest
 import ray
@@ -203,3 +205,21 @@ def test_health_answers_while_it_generates(rig: Any) -> None:
     assert any(health.alive and health.running > 0 for health, _ in seen)
     assert np.median([seconds for _, seconds in seen]) < 2
     assert rig.answer(rig.generator.health.remote()).running == 0
+
+
+def test_without_its_turn_an_engine_ends_what_runs_then_is_idle_and_keeps_what_comes(rig: Any) -> None:
+    """On CPU; vLLM's sleep mode, which frees a GPU's memory as well, needs one."""
+    running = rig.start(rig.requests(4, 4), max_new_tokens=24)
+    rig.wait_until_running(running)
+    rig.answer(rig.generator.take_turn.remote(False))
+    assert ray.wait([running], timeout=30)[0], "what ran was finished first"
+    waiting = rig.start(rig.requests(4, 4, seed=9))
+    pid = rig.answer(rig.generator.__ray_call__.remote(lambda _: os.getpid()))
+    while not rig.answer(rig.generator.health.remote()).waiting:
+        time.sleep(0.01)
+    before = sum(psutil.Process(pid).cpu_times()[:2])
+    time.sleep(1.0)
+    assert sum(psutil.Process(pid).cpu_times()[:2]) - before < 0.3, "its threads are the learner's"
+    assert not ray.wait([waiting], timeout=0)[0]
+    rig.answer(rig.generator.take_turn.remote(True))
+    assert rig.answer(waiting).num_rows == 16

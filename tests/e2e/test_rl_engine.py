@@ -62,6 +62,21 @@ def metrics(run: RunFolder) -> dict[tuple[int, str], float]:
     return {(row["step"], row["name"]): row["value"] for row in rows if row["role"] == "rl"}
 
 
+async def store_in_use() -> int:
+    """Bytes in all object stores, once they no longer shrink."""
+    import ray
+
+    def in_use() -> int:
+        whole, free = ray.cluster_resources(), ray.available_resources()
+        return int(whole["object_store_memory"] - free["object_store_memory"])
+
+    least = in_use()
+    for _ in range(6):
+        await asyncio.sleep(0.5)
+        least = min(least, in_use())
+    return least
+
+
 class DyingOnce(Crew):
     """A crew whose second learner rank dies in the step that is named; its successor lives."""
 
@@ -90,7 +105,10 @@ def finished(
                     await stage(crew)
                 shutil.copytree(crew.checkpoint("base"), crew.checkpoint("sft"))
                 prompts = [item.id for item in crew.dataset.split(Split.TRAIN)]
+                await crew.put_on_generators("sft")
+                run.event("store_in_use", bytes=await store_in_use())
                 outcome = await train_with_rewards(crew, "rl", "rl", prompts, STEPS, None)
+                run.event("store_in_use", bytes=await store_in_use())
                 with pytest.MonkeyPatch.context() as planted:
                     colder = LossConfig(kind="dapo", temperature=0.7)
                     planted.setattr("residency.platform.cli.stages.rl_trainer.loss_config", lambda *_: colder)
@@ -139,6 +157,13 @@ def test_a_lost_rank_restarts_the_group_which_replays_to_where_it_was(
     for event in replayed:  # equal ranks and threads: bit for bit
         for name in ("loss", "grad_norm"):
             assert event[name] == written[event["step"], name]
+
+
+def test_the_object_store_returns_to_its_base(finished: tuple[RunFolder, dict[str, Any], str]) -> None:
+    """Before the first step and after the last it holds images and one version of the weights, and no rollouts."""
+    before, after = (event["bytes"] for event in events(finished[0], "store_in_use"))
+    assert before > 1_000_000, "a version of the weights at least"
+    assert abs(after - before) < 0.02 * before
 
 
 def test_checkpoints_on_the_way_are_kept_by_rule(finished: tuple[RunFolder, dict[str, Any], str]) -> None:
