@@ -121,8 +121,8 @@ def test_a_full_disk_a_drained_node_and_a_stop_cost_nothing_that_was_journalled(
     assert "is being drained" in moved["cause"]
     assert moved["ranks"] == 2
     left = [event for event in events(run, "worker_leaving") if event["node"] == spot.node_id]
-    assert {event["role"] for event in left} >= {"generator", "verifier", "synthesizer"}
-    assert all("is being drained" in event["reason"] for event in left)
+    drained = {event["role"] for event in left if "is being drained" in event["reason"]}
+    assert drained >= {"generator", "verifier", "synthesizer"}
     again = [event["step"] for event in events(run, "step_replayed")]
     assert all(step < filled_at for step in again), "both notices were followed by a checkpoint before anything ended"
     saved = [event["step"] for event in events(run, "checkpoint_saved")]
