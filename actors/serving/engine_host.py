@@ -66,6 +66,7 @@ class EngineHost:
         self._handlers: Handlers | None = None
         self._adapter_ids = 0
         self.version = ""  # whose weights are in
+        self._weights: tuple[str | None, ...] = ()  # where they are from: an id alone may come to mean others
         self.label: dict[str, str] = {}
         self.fault = ""  # why it can never answer again
 
@@ -92,7 +93,8 @@ class EngineHost:
         of a load that had begun (the replica is then broken).
         """
         version = state.versions[version_id]
-        if version_id == self.version and self._handlers is not None:
+        weights = (version_id, version.path, version.digest, version.adapter)
+        if weights == self._weights and self._handlers is not None:
             self.label = state.label(version_id)
             return
         folder = Path(version.path)
@@ -110,15 +112,21 @@ class EngineHost:
             except BaseException as error:
                 self.fault = f"loading version {version_id} failed: {error}"
                 raise
-            self._layout, self.version, self.label = layout, version_id, state.label(version_id)
+            self._layout, self._weights = layout, weights
+            self.version, self.label = version_id, state.label(version_id)
 
     async def _start_engine(self, folder: Path, name: str, rank: int | None) -> None:
         from vllm import AsyncEngineArgs
+        from vllm.config import StructuredOutputsConfig
         from vllm.distributed.weight_transfer.base import WeightTransferInitRequest
         from vllm.v1.engine.async_llm import AsyncLLM
 
         self.close()
-        arguments = AsyncEngineArgs(**self._config.engine_arguments(folder, name, rank))
+        arguments = AsyncEngineArgs(
+            **self._config.engine_arguments(folder, name, rank),
+            # a model may write white space for ever where a grammar lets it
+            structured_outputs_config=StructuredOutputsConfig(backend="xgrammar", disable_any_whitespace=True),
+        )
         # in a thread: it takes a while, and the replica's health is asked meanwhile
         self._engine = await asyncio.to_thread(AsyncLLM.from_engine_args, arguments)
         await self._engine.init_weight_transfer_engine(WeightTransferInitRequest(init_info={}))

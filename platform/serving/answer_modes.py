@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Any
 
 from residency.platform.prompts import DIRECT_INSTRUCTION, THINK_INSTRUCTION
-from residency.platform.serving.clinical_answer import STRUCTURED_INSTRUCTION, clinical_schema
+from residency.platform.serving.clinical_answer import STRUCTURED_INSTRUCTION, clinical_grammar
 from residency.platform.serving.refusals import bad_request
 
 
@@ -88,7 +88,9 @@ def _with_mode(body: dict[str, Any], mode: AnswerMode) -> dict[str, Any]:
     if mode is AnswerMode.STRUCTURED:
         if body.get("response_format") is not None or (body.get("n") or 1) > 1:
             raise bad_request("A structured answer takes no `response_format`, and `n` is 1.", "residency.mode")
-        body = body | {"structured_outputs": {"json": clinical_schema(), "disable_any_whitespace": True}}
+        # The grammar takes a special token for its text; if it were left out of the reply, less would be there than was
+        # allowed.
+        body = body | {"structured_outputs": {"grammar": clinical_grammar()}, "skip_special_tokens": False}
     return body | {"messages": with_instruction(body["messages"], INSTRUCTIONS[mode])}
 
 

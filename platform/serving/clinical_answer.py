@@ -1,4 +1,4 @@
-"""The structured answer: its JSON schema, by which decoding is constrained, and the check of what came out.
+"""The structured answer: its JSON schema, the grammar by which decoding is constrained, and the check of what came out.
 
 The parts are those that a reader checks one by one: what is seen (findings), how it leads to the answer in order
 (reasoning_steps), what else was weighed, the likeliest first (differential), the answer, and the model's own estimate
@@ -14,16 +14,32 @@ STRUCTURED_INSTRUCTION = (
     "Answer as a JSON object with the fields findings, reasoning_steps, differential (lists of short texts), answer (a"
     " short text) and confidence (0 to 1)."
 )
-# A grammar for every number of [0, 1] is large, and says nothing more.
-CONFIDENCES = [round(step / 20, 2) for step in range(21)]
+# A grammar for every number of [0, 1] is large, and says nothing more; eighths are exact in binary, so they print so.
+CONFIDENCES = [step / 8 for step in range(9)]
 
 
 def clinical_schema() -> dict[str, Any]:
-    """The JSON schema as the decoder takes it: no other fields, every field required."""
+    """The JSON schema: no other fields, every field required."""
     text = {"type": "string", "maxLength": LONGEST}
     properties: dict[str, Any] = {name: {"type": "array", "items": text, "maxItems": MOST_LINES} for name in LISTS}
     properties |= {"answer": text | {"minLength": 1}, "confidence": {"enum": CONFIDENCES}}
     return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
+
+
+def clinical_grammar() -> str:
+    """The schema as the decoder takes it (EBNF). Its own translation of a schema with bounded texts lets control
+    characters through, which are no JSON, and escapes of half a character, which are no text; here neither may stand.
+    """
+    lists = " ".join(rf'"\"{name}\":" lines ","' for name in LISTS)
+    values = " | ".join(f'"{value:g}"' for value in CONFIDENCES)
+    return rf"""
+root ::= "{{" {lists} "\"answer\":\"" char{{1,{LONGEST}}} "\",\"confidence\":" confidence "}}"
+lines ::= "[]" | "[" text more{{0,{MOST_LINES - 1}}} "]"
+more ::= "," text
+text ::= "\"" char{{0,{LONGEST}}} "\""
+char ::= [^"\\\x00-\x1f\x7f]
+confidence ::= {values}
+"""
 
 
 def is_clinical_answer(text: str) -> bool:

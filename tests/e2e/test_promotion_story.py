@@ -43,8 +43,6 @@ from residency.platform.registry.registry import Registry
 from residency.platform.run_folder import RunFolder
 from residency.training.student_tokenizer import TURN_END
 
-pytestmark = pytest.mark.skip(reason="issue 9: not yet seen to pass from end to end; run it by taking this line out")
-
 BATCH = 10
 Pair = tuple[str, str]  # what is asked, what is to be answered
 COUNTS = [(a, b) for a in range(4) for b in range(4) if a != b]
@@ -271,6 +269,8 @@ def test_only_what_proves_better_stays_on_call(examined_run: RunFolder, served: 
     with following(registry, served) as said:
         wait_until("v1 on call", lambda: bool(served.handle.states[0].versions["v1"].digest))
         assert traffic.who_answers() == {"v1"}
+        thoughts = {text.partition("|")[0].strip() for _, _, text in traffic.answers}
+        assert thoughts <= {"so it is left", "so it is right"}, "the weights of this v1, not of what had its id before"
 
         second = residency(*promote, "sft", "--canary", "40%")
         assert second["state"] == "canary", "the boards do not see what is worse in it"

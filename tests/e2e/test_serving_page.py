@@ -27,7 +27,7 @@ FORM = {
     "reasoning_steps": ["the lesion is on the left"],
     "differential": ["right"],
     "answer": "left",
-    "confidence": 0.8,
+    "confidence": 0.875,
 }
 STATES = "[...document.querySelectorAll('.pane > .state')].map(line => line.textContent)"
 ANSWERED = f"{STATES}.length && {STATES}.every(text => text.startsWith('Answered in'))"
@@ -82,7 +82,7 @@ def talking(served: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[A
     pairs = [
         (f"{QUESTION}\n{THINK_INSTRUCTION}", "<think>the lesion is on the left.</think><answer>left</answer>"),
         (f"{QUESTION}\n{DIRECT_INSTRUCTION}", "left"),
-        (f"{QUESTION}\n{STRUCTURED_INSTRUCTION}", json.dumps(FORM)),
+        (f"{QUESTION}\n{STRUCTURED_INSTRUCTION}", json.dumps(FORM, separators=(",", ":"))),
     ]
     folder = tmp_path_factory.mktemp("talking") / "v3"
     teach(served.folders["v1"], folder, pairs)
@@ -176,7 +176,7 @@ def test_all_is_done_by_keyboard_at_the_width_of_a_phone(talking: Any, tmp_path:
             shown = await page.js(
                 "[...document.querySelectorAll('.clinical li, .clinical output')].map(each => each.textContent)"
             )
-            assert shown == ["left", "0.8", "round", "bright", "the lesion is on the left", "right"]
+            assert shown == ["left", "0.875", "round", "bright", "the lesion is on the left", "right"]
             assert await page.js("document.querySelector('.answer').hidden")  # no JSON is shown beside it
             assert await sticks_out(page) <= 0
             unnamed = await page.js(

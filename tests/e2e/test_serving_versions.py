@@ -108,3 +108,41 @@ def test_a_folder_that_cannot_be_served_leaves_what_is_on_call(served: Any, tmp_
             return await text_of(http, served.model)
 
     assert asyncio.run(ask())[0] == "v1"
+
+
+@pytest.mark.timeout(400)
+def test_an_adapter_answers_on_top_of_its_model(served: Any, tmp_path: Path) -> None:
+    """Another kind of engine: the replica starts it while requests wait, and goes back."""
+    adapter = adapter_of(served.folders["v1"], tmp_path / "adapter")
+    versions = {"v1a": Version(path=str(served.folders["v1"]), checkpoint="adapted", adapter=str(adapter))}
+
+    async def ask() -> tuple[str, str]:
+        async with client(served) as http:
+            return await text_of(http, served.model)
+
+    base = asyncio.run(ask())
+    served.handle.apply([ServingState(model=served.model, versions=versions, stable="v1a")])
+    adapted = asyncio.run(ask())
+    served.handle.apply([served.state])
+    assert adapted[0] == "v1a"
+    assert adapted[1] != base[1]
+    assert asyncio.run(ask()) == base
+
+
+def adapter_of(model_dir: Path, out: Path) -> Path:
+    """A LoRA adapter with random weights, as PEFT saves it."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForImageTextToText
+
+    model = get_peft_model(
+        AutoModelForImageTextToText.from_pretrained(model_dir, dtype=torch.float32),
+        LoraConfig(r=4, lora_alpha=32, target_modules=r".*language_model.*\.(q_proj|v_proj)"),
+    )
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "lora_" in name:
+                weight.copy_(torch.randn(weight.shape, generator=generator))
+    model.save_pretrained(str(out))
+    return out

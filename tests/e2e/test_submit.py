@@ -12,8 +12,6 @@ from typing import Any
 
 import pytest
 
-pytestmark = pytest.mark.skip(reason="issue 8: not yet seen to pass from end to end; run it by taking this line out")
-
 TOKEN = "b" * 64
 SMALL = {
     "data.train_items": 160, "data.tune_items": 24, "data.held_out_items": 24, "rl.steps": 0,

@@ -1,6 +1,7 @@
 """What a mode changes in a request, and what a request may not say."""
 
 import copy
+import importlib
 import json
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from residency.platform.prompts import DIRECT_INSTRUCTION, THINK_INSTRUCTION
 from residency.platform.serving.answer_modes import AnswerMode, read_request
-from residency.platform.serving.clinical_answer import clinical_schema, is_clinical_answer
+from residency.platform.serving.clinical_answer import clinical_grammar, clinical_schema, is_clinical_answer
 from residency.platform.serving.refusals import Refusal
 
 IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA"}}
@@ -48,9 +49,9 @@ def test_the_last_question_gets_the_instruction() -> None:
     assert [message["content"] for message in asked.body["messages"]] == ["a", "b", f"c\n{DIRECT_INSTRUCTION}"]
 
 
-def test_a_structured_answer_is_constrained_by_the_schema() -> None:
+def test_a_structured_answer_is_constrained_by_the_grammar() -> None:
     asked = read_request(body(residency={"mode": "structured", "consent": True}))
-    assert asked.body["structured_outputs"]["json"] == clinical_schema()
+    assert asked.body["structured_outputs"] == {"grammar": clinical_grammar()}
     assert asked.consent
     assert "residency" not in asked.body
 
@@ -91,9 +92,10 @@ def test_what_is_not_understood_is_refused_with_its_field(document: Any, param: 
 
 
 def test_the_schema_and_the_reader_agree() -> None:
-    good = {"findings": ["a"], "reasoning_steps": [], "differential": ["b"], "answer": "left", "confidence": 0.85}
+    good = {"findings": ["a"], "reasoning_steps": [], "differential": ["b"], "answer": "left", "confidence": 0.875}
     bad: list[dict[str, Any]] = [
         {**good, "confidence": 2},
+        {**good, "answer": ""},
         {**good, "findings": "a"},
         {**good, "findings": ["a"] * 9},
         {**good, "more": 1},
@@ -107,3 +109,29 @@ def test_the_schema_and_the_reader_agree() -> None:
         assert not is_clinical_answer(json.dumps(one))
     assert not is_clinical_answer(json.dumps(good)[:-3])
     assert not is_clinical_answer("[" * 100_000)
+
+
+def test_the_grammar_takes_what_the_schema_takes_and_no_control_character() -> None:
+    xgrammar = importlib.import_module("xgrammar")  # vLLM's own decoder, which it brings along
+    tokens = xgrammar.TokenizerInfo([bytes([byte]) for byte in range(1, 256)])
+    grammar = xgrammar.GrammarCompiler(tokens).compile_grammar(clinical_grammar())
+
+    def taken(answer: str = "left", findings: Any = ("a",), confidence: Any = 0.875) -> bool:
+        document = {"findings": list(findings), "reasoning_steps": [], "differential": ["b", ""]}
+        text = json.dumps(
+            document | {"answer": answer, "confidence": confidence}, separators=(",", ":"), ensure_ascii=False
+        )
+        assert not xgrammar.GrammarMatcher(grammar).accept_string(text) or is_clinical_answer(text)
+        return xgrammar.GrammarMatcher(grammar).accept_string(text)
+
+    assert taken()
+    assert taken(answer="é漢")
+    assert taken(findings=())
+    assert taken(findings=["a" * 240] * 8)
+    assert not taken(answer="")
+    assert not taken(answer="a" * 241)
+    assert not taken(answer="\n")
+    assert not taken(findings=["a"] * 9)
+    assert not taken(confidence=0.3)
+    raw = '{"findings":[],"reasoning_steps":[],"differential":[],"answer":"\x16","confidence":1}'
+    assert not xgrammar.GrammarMatcher(grammar).accept_string(raw)
