@@ -286,7 +286,9 @@ class VllmEngine:
             return
         name = f"{self._next_id}"
         try:
-            self._engine.add_request(name, cast(Any, prompt), parameters)
+            # the chat template has written what opens a text: tokenizers like Llama's would add it again
+            plain = {"add_special_tokens": False}
+            self._engine.add_request(name, cast(Any, prompt), parameters, tokenization_kwargs=plain)
         except (ValueError, self._refusal) as error:  # too long, most often: one bad row is not a million's end
             self._finish(batch, row, request, None, 0.0, str(self._refused(request, error)))
             return
