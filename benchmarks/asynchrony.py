@@ -1,7 +1,8 @@
 """What staleness costs on the BCCD recipe: asynchronous RL against synchronous, from the same SFT checkpoints.
 
-Usage: ``python benchmarks/asynchrony.py [FOLDER] [--run DIR]``; the same command goes on where it stopped. Takes about
-an hour on two cores. FOLDER is the BCCD dataset, ``../shared/data/bccd`` beside the checkout where it is not given.
+Usage: ``python benchmarks/asynchrony.py [FOLDER] [--run DIR] [--arms NAME ...]``; the same command goes on where it
+stopped. All arms take about an hour on two cores; the synchronous one has the seeds that the chosen arms need. FOLDER
+is the BCCD dataset, ``../shared/data/bccd`` beside the checkout where it is not given.
 
 The synchronous arm is the recipe without its controls, three seeds. The other arms take its stages up to the choice of
 prompts as they are, and differ in one line of the recipe: η = 2 for all seeds; η = 4 for the first, once as it is and
@@ -90,16 +91,18 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("source", type=Path, nargs="?", default=DEFAULT)
     arguments.add_argument("--run", type=Path, default=Path("runs/asynchrony"))
+    arguments.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS))
     given = arguments.parse_args()
     if not given.source.is_dir():
         sys.exit(f"{given.source} is absent: give the folder of the BCCD dataset (Annotations, JPEGImages, ImageSets)")
-    every = ARMS["staleness-2"][0]
+    arms = {arm: ARMS[arm] for arm in given.arms}
+    every = tuple(sorted({seed for seeds, _ in arms.values() for seed in seeds}))
     synchronous = given.run / SYNCHRONOUS
     carry_out(synchronous, given.source, every, {})
     details: dict[str, Any] = {
         SYNCHRONOUS: {f"seed-{seed}": learning(folder_of(synchronous, seed, every)) for seed in every}
     }
-    for arm, (seeds, changes) in ARMS.items():
+    for arm, (seeds, changes) in arms.items():
         run = given.run / arm
         for seed in seeds:
             take_over(folder_of(synchronous, seed, every), folder_of(run, seed, seeds))
@@ -114,12 +117,11 @@ def main() -> None:
                 if len(seeds) > 1
             },
         }
-    low, high = details["staleness-2"]["minus_synchronous"]["sampled"]["ci95"]
+    judged = "staleness-2" if "staleness-2" in arms else given.arms[0]  # the goal is for η = 2
+    low, high = details[judged]["minus_synchronous"]["sampled"]["ci95"]
     worst = max(abs(low), abs(high))
-    report(
-        "asynchrony", round(worst, 4), "accuracy, outer 95 % bound of |η = 2 minus synchronous|", BOUND,
-        worst <= BOUND, details,
-    )  # fmt: skip
+    what = f"accuracy, outer 95 % bound of |{judged} minus synchronous|"
+    report("asynchrony", round(worst, 4), what, BOUND, worst <= BOUND, details)
 
 
 if __name__ == "__main__":
