@@ -88,10 +88,10 @@ def running(command: Sequence[str], log: Path, environment: dict[str, str]) -> I
                 child.wait(5)
 
 
-def wait_for(answers: Callable[[], bool], child_log: Path, seconds: float) -> None:
-    """Until ``answers()`` is true; SystemExit with the log's end where that is late."""
-    deadline = time.monotonic() + seconds
+def wait_for(tree: ProcessTree, answers: Callable[[], bool], child_log: Path, seconds: float) -> None:
+    """Until ``answers()`` is true; SystemExit with the log's end where that is late, or the server has ended."""
+    began = time.monotonic()
     while not answers():
-        if time.monotonic() > deadline:
-            raise SystemExit(f"not ready after {seconds:.0f} s:\n{child_log.read_text()[-3000:]}")
+        if time.monotonic() - began > seconds or not tree.look():
+            raise SystemExit(f"not ready after {time.monotonic() - began:.0f} s:\n{child_log.read_text()[-3000:]}")
         time.sleep(0.5)

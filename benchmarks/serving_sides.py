@@ -78,13 +78,14 @@ def our_server(folder: Path, model: Path, replicas: int = 1, threads: int = 2) -
 
 @contextmanager
 def plain_server(folder: Path, model: Path, threads: int = 2) -> Iterator[Side]:
-    """`vllm serve`."""
+    """`vllm serve`, by its module: vLLM's command asks for the metadata of a package ``vllm``, which the CPU's is not."""
     from residency.actors.serving.engine_settings import ServerConfig
     from residency.platform.serving.door_config import DoorConfig
 
     config = ServerConfig(door=DoorConfig(key_digest="0" * 64), max_model_len=MODEL_LEN)
     port = free_port()
-    command = [str(BIN / "vllm"), "serve", str(model), "--served-model-name", NAME, "--api-key", KEY]
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(model)]
+    command += ["--served-model-name", NAME, "--api-key", KEY]
     command += ["--host", "127.0.0.1", "--port", str(port), "--disable-uvicorn-access-log"]
     for name, value in config.engine_arguments(model, NAME, None).items():
         if name not in OURS:
@@ -103,7 +104,7 @@ def _flag(name: str, value: Any) -> list[str]:
 def _served(command: list[str], log: Path, port: int, environment: dict[str, str]) -> Iterator[Side]:
     url = f"http://127.0.0.1:{port}"
     with running(command, log, environment) as tree:
-        wait_for(lambda: models_of(url) is not None, log, START_SECONDS)
+        wait_for(tree, lambda: models_of(url) is not None, log, START_SECONDS)
         (name, *_) = models_of(url) or [NAME]
         yield Side(url, name, KEY, tree)
 
