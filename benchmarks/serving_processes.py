@@ -29,6 +29,10 @@ class ProcessTree:
                 self._seen[process.pid, process.create_time()] = process
         return [process for process in self._seen.values() if process.is_running()]
 
+    def ended(self) -> bool:
+        """Whether the first of them has."""
+        return not self._root.is_running() or self._root.status() == psutil.STATUS_ZOMBIE
+
     def cpu_seconds(self) -> float:
         """User and system time of all so far; what a process spent after it was last looked at is lost when it dies."""
         for process in self.look():
@@ -92,6 +96,6 @@ def wait_for(tree: ProcessTree, answers: Callable[[], bool], child_log: Path, se
     """Until ``answers()`` is true; SystemExit with the log's end where that is late, or the server has ended."""
     began = time.monotonic()
     while not answers():
-        if time.monotonic() - began > seconds or not tree.look():
+        if time.monotonic() - began > seconds or tree.ended():
             raise SystemExit(f"not ready after {time.monotonic() - began:.0f} s:\n{child_log.read_text()[-3000:]}")
         time.sleep(0.5)

@@ -78,7 +78,7 @@ def our_server(folder: Path, model: Path, replicas: int = 1, threads: int = 2) -
 
 @contextmanager
 def plain_server(folder: Path, model: Path, threads: int = 2) -> Iterator[Side]:
-    """`vllm serve`, by its module: vLLM's command asks for the metadata of a package ``vllm``, which the CPU's is not."""
+    """`vllm serve`, by its module: the command asks for metadata of a package ``vllm``, which the CPU's is not."""
     from residency.actors.serving.engine_settings import ServerConfig
     from residency.platform.serving.door_config import DoorConfig
 
