@@ -96,9 +96,12 @@ def title_of(process: psutil.Process) -> str:
 
 def store_mib() -> float:
     """What lies in the node's object store."""
+    import ray
     from ray._private.internal_api import node_stats
 
-    return node_stats().store_stats.object_store_bytes_used / MIB
+    (node,) = ray.nodes()
+    stats: Any = node_stats(node["NodeManagerAddress"], node["NodeManagerPort"])
+    return stats.store_stats.object_store_bytes_used / MIB
 
 
 def prepare(path: Path) -> Any:
