@@ -10,7 +10,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from residency.actors.publisher import Published, start_publisher
 from residency.platform.cluster import stop_actor, wait_for
-from residency.platform.errors import DeadlineError, RoleError, WeightUpdateError
+from residency.platform.errors import DeadlineError, LostObjectError, RoleError, WeightUpdateError
 from residency.platform.records import PolicyVersion
 from residency.training.update_phases import LatePhaseError
 from residency.training.weight_buckets import WeightsManifest
@@ -88,7 +88,7 @@ async def join_generator(
             return has
         try:
             echo = await send_weights(generator, who, manifest, bucket_refs, seconds)
-        except (WeightUpdateError, DeadlineError) as error:  # anything else is the generator's own failure
+        except (WeightUpdateError, DeadlineError, LostObjectError) as error:  # all else is the generator's own failure
             cause = str(error)
         else:
             if check is not None:

@@ -53,6 +53,10 @@ class LostObjectError(RoleError):
     """What was handed on by reference is gone from the object store, with its owner or its node: make it again."""
 
 
+class PoolStoppedError(RoleError):
+    """A pool of workers takes no more work: they died one after the other, or it was closed. No request is to blame."""
+
+
 class WeightUpdateError(RoleError):
     """A weight update did not arrive whole: wrong digest, wrong version or missing tensor; names the bucket."""
 

@@ -84,16 +84,17 @@ class WorkQueue:
     async def request(self, keys: Iterable[str], worker: str) -> list[str]:
         """Notes that ``worker`` is going to be asked, and returns the keys that it is to be asked: on disk by then.
 
-        A key still in flight is taken from its lost worker, which costs a try. Left out are keys that were answered
-        meanwhile, and those whose tries are spent by that: they are dead letters now. Raises DataError for a key that
-        was not admitted.
+        A key still in flight is taken from its lost worker, which costs a try; asking a worker again that could not be
+        reached costs none. Left out are keys that were answered meanwhile, and those whose tries are spent by that:
+        they are dead letters now. Raises DataError for a key that was not admitted.
         """
         asked: list[str] = []
         for key in dict.fromkeys(keys):
             progress = self._progress(key)
             if progress.stage is Stage.REQUESTED:
+                lost = progress.worker != worker
                 cause = f"{progress.worker} was lost before it answered, and {worker} is asked instead"
-                progress = self._release(key, progress, cause, spent=True)
+                progress = self._release(key, progress, cause if lost else f"{worker} was not reached", spent=lost)
             if progress.stage is Stage.ADMITTED:
                 self._journal.append(Requested(key, worker, progress.asked + 1))
                 self._waiting.discard(key)

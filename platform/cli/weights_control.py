@@ -11,7 +11,7 @@ from residency.actors.learner_group import LearnerGroup
 from residency.actors.publisher import Published, start_publisher
 from residency.platform.cli.role_pools import RolePools
 from residency.platform.cluster import name_of
-from residency.platform.errors import ResidencyError, RoleError, WeightUpdateError
+from residency.platform.errors import LostObjectError, ResidencyError, RoleError, WeightUpdateError
 from residency.platform.pool.member import Member
 from residency.platform.pool.pool import Pool
 from residency.platform.profiles import Profile
@@ -187,7 +187,7 @@ class WeightsControl:
         async def take(member: Member) -> WeightsEcho:
             try:
                 return await self._send(member, published, in_flight)
-            except WeightUpdateError as error:  # the old weights serve on; perhaps a bucket was damaged on its way
+            except (WeightUpdateError, LostObjectError) as error:  # the old ones serve on: damaged or lost on the way
                 self._event(
                     "update_refused", generator=member.name, label=manifest.label, version=str(manifest.version),
                     phase=phase_of(error), cause=str(error),

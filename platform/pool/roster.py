@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from residency.platform.causes import birth_of, cause_of
 from residency.platform.cluster import stop_actor, wait_for
-from residency.platform.errors import DeadlineError, ResidencyError, RoleError
+from residency.platform.errors import DeadlineError, PoolStoppedError, ResidencyError, RoleError
 from residency.platform.pool.config import PoolConfig
 from residency.platform.pool.faults import Fate, fate_of
 from residency.platform.pool.line import Line
@@ -78,8 +78,8 @@ class Roster:
                 self._news = asyncio.get_running_loop().create_future()
             await asyncio.shield(self._news)
 
-    def failure_error(self) -> RoleError:
-        return RoleError(self.failure or f"the pool of {self.config.role}s is closed")
+    def failure_error(self) -> PoolStoppedError:
+        return PoolStoppedError(self.failure or f"the pool of {self.config.role}s is closed")
 
     async def close(self) -> None:
         """Everyone leaves, within the grace; returns when nobody is left and each loss is explained."""

@@ -151,6 +151,15 @@ class PullingGenerator:
         return EngineHealth(alive=True, version=self.version, label=self.label, running=0, waiting=0)
 
 
+class AwaitingGenerator(PullingGenerator):
+    """Waits for each bucket and lets Ray's error through, as simulated engines do."""
+
+    async def update_weights(self, manifest: WeightsManifest, bucket_refs: list[Any]) -> WeightsEcho:  # type: ignore[override]
+        for bucket in bucket_refs:
+            await bucket
+        return super().update_weights(manifest, bucket_refs)
+
+
 class LastAnswer:
     """Stands where a publisher stands that died just after it had answered: the references are all it has."""
 
@@ -234,6 +243,20 @@ def test_a_joiner_falls_back_to_the_checkpoint_where_the_publisher_is_dead(
     assert died["label"] == joiner.checkpoint.name
     assert "the publisher died" in died["cause"]
     assert "rl@8 (0.8) are gone" in gone["cause"]
+
+
+def test_a_joiner_that_says_only_that_an_object_is_lost_falls_back_as_well(
+    ray_cluster: Any, ranks: list[Any], tiny_student_dir: Path
+) -> None:
+    joiner = Joiner(ray.remote(AwaitingGenerator).options(num_cpus=0.1).remote(), tiny_student_dir)
+    publisher = start_publisher(**ray_cluster.on(ray_cluster.left))
+    published = ray.get(publisher.collect.remote(ranks, "rl@8", 30), timeout=DEADLINE_SECONDS)
+    last_answer: Any = ray.remote(LastAnswer).options(num_cpus=0).remote(published)
+    ray.get(last_answer.__ray_ready__.remote(), timeout=DEADLINE_SECONDS)
+    del published
+    kill_9(publisher)
+    assert joiner.join(last_answer, checkpoint_step=5) == version_of(5)
+    assert "that is lost" in joiner.events[0]["cause"]
 
 
 def test_a_publisher_that_has_nothing_yet_leaves_a_joiner_at_the_checkpoint(ray_cluster: Any, joiner: Joiner) -> None:

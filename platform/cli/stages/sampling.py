@@ -14,7 +14,7 @@ import pyarrow as pa
 from residency.actors.engine_requests import REQUEST_SCHEMA
 from residency.platform.cli.crew import Crew
 from residency.platform.cluster import name_of, put
-from residency.platform.errors import LostObjectError, ResidencyError, RoleError
+from residency.platform.errors import LostObjectError, PoolStoppedError, ResidencyError, RoleError
 from residency.platform.journal.records import Answered, Judged
 from residency.platform.journal.state import Stage
 from residency.platform.memory_plan import rollout_bytes
@@ -200,7 +200,7 @@ async def generate_chunk(
         except LostObjectError as error:
             await crew.queue.give_back(chunk.keys, str(error), spent=True)
         except ResidencyError as error:
-            await crew.queue.give_back(chunk.keys, str(error), spent=True)
+            await crew.queue.give_back(chunk.keys, str(error), spent=not isinstance(error, PoolStoppedError))
             raise
     name = crew.run.write_part("traces", chunk.purpose, chunk.number, traces)
     versions, refs = versions_by_item(traces), (name,)

@@ -87,6 +87,19 @@ def test_a_lost_workers_request_is_released_and_costs_a_try(tmp_path: Path) -> N
         asyncio.run(work(queue))
 
 
+def test_asking_a_worker_again_that_was_not_reached_costs_no_try(tmp_path: Path) -> None:
+    async def work(queue: WorkQueue) -> None:
+        queue.admit({"a": ""})
+        for asked in range(1, 6):  # the connection breaks at once, again and again, before its loss is known
+            assert await queue.request(["a"], "w1") == ["a"]
+            assert (queue.in_flight(), queue.dead_letters()) == (["a"], [])
+            assert read_state(tmp_path).keys["a"].asked == asked
+        assert read_state(tmp_path).keys["a"].tries == 0
+
+    with opened(tmp_path, tries=2) as queue:
+        asyncio.run(work(queue))
+
+
 def test_dead_letters_hold_the_cause_without_secrets_and_can_be_taken_up(tmp_path: Path) -> None:
     async def work(queue: WorkQueue) -> None:
         queue.admit({"a": "what", "b": "else"})
@@ -146,7 +159,7 @@ def test_no_key_is_lost_or_answered_twice_in_any_order_of_events(
 
     async def step(queue: WorkQueue, what: str, key: str, worker: str) -> None:
         if what == "ask":
-            if key in flying:
+            if flying.get(key, worker) != worker:
                 spend(key)
             wanted = [key] if key not in first and key not in dead else []
             assert await queue.request([key], worker) == wanted
