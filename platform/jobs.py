@@ -26,6 +26,8 @@ RUNS_VARIABLE = "RESIDENCY_RUNS"  # on the cluster's nodes: the folder of runs, 
 REQUEST_SECONDS = 60.0
 LOST_SECONDS = 120.0  # without an answer, after which a cluster counts as lost
 QUIET_SECONDS = 120.0  # without a line, after which the job's state is asked for
+START_SECONDS = 60.0  # that a cluster which has just begun has until it can take a job
+NOT_YET = "No available agent"  # as Ray's dashboard says it
 GRACE_SECONDS = 60  # that a stopped job has for ending in good order; Ray's own 3 s are too few for a checkpoint
 
 for chatty in ("ray.dashboard.modules.dashboard_sdk", "ray._private.runtime_env.packaging"):
@@ -102,23 +104,27 @@ def submit(client: JobSubmissionClient, recipe: Recipe, profile: Profile, run: s
     name = re.sub(r"[^A-Za-z0-9_-]", "-", PurePosixPath(run).name)
     numbers = [re.fullmatch(rf"{re.escape(name)}-(\d+)", job.submission_id or "") for job in jobs]
     job_id = f"{name}-{1 + max((int(number[1]) for number in numbers if number), default=0)}"
+    deadline = time.monotonic() + START_SECONDS
     with tempfile.TemporaryDirectory(prefix="residency-job-") as folder:
         write_package(Path(folder), recipe, profile)
         quiet = {name: value for name, value in QUIET_ENVIRONMENT.items() if name != "RAY_AUTH_MODE"}
-        try:
-            return client.submit_job(
-                entrypoint=command,
-                submission_id=job_id,
-                metadata={RUN: run},
-                runtime_env={
-                    "working_dir": folder,
-                    "env_vars": {**quiet, "RAY_JOB_STOP_WAIT_TIME_S": str(GRACE_SECONDS)},
-                },
-            )
-        except RuntimeError as error:
-            if job_id in {job.submission_id for job in client.list_jobs()}:  # somebody was a moment faster
-                raise in_use(client, run, job_id) from error
-            raise RoleError(f"the cluster did not take the job: {error}") from error
+        while True:
+            try:
+                return client.submit_job(
+                    entrypoint=command,
+                    submission_id=job_id,
+                    metadata={RUN: run},
+                    runtime_env={
+                        "working_dir": folder,
+                        "env_vars": {**quiet, "RAY_JOB_STOP_WAIT_TIME_S": str(GRACE_SECONDS)},
+                    },
+                )
+            except RuntimeError as error:
+                if job_id in {job.submission_id for job in client.list_jobs()}:  # somebody was a moment faster
+                    raise in_use(client, run, job_id) from error
+                if NOT_YET not in str(error) or time.monotonic() > deadline:
+                    raise RoleError(f"the cluster did not take the job: {error}") from error
+                time.sleep(1.0)
 
 
 def in_use(client: JobSubmissionClient, run: str, job_id: str) -> RunInUseError:
