@@ -123,7 +123,12 @@ def submit(client: JobSubmissionClient, recipe: Recipe, profile: Profile, run: s
                 if job_id in {job.submission_id for job in client.list_jobs()}:  # somebody was a moment faster
                     raise in_use(client, run, job_id) from error
                 if NOT_YET not in str(error) or time.monotonic() > deadline:
-                    raise RoleError(f"the cluster did not take the job: {error}") from error
+                    raise RoleError(
+                        f"the cluster did not take the job: {error}",
+                        "a cluster whose head runs a dashboard agent, as `ray start --head` starts it",
+                        "see dashboard_agent.log on its head; two Rays on one machine need"
+                        " --dashboard-agent-listen-port each",
+                    ) from error
                 time.sleep(1.0)
 
 
