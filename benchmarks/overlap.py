@@ -119,6 +119,10 @@ class Fleet:
     async def train_again(self, step: int, keys: Sequence[str]) -> None:
         raise AssertionError("nothing was lost")
 
+    @property
+    def lost(self) -> str | None:
+        return None
+
     async def recover(self, cause: str) -> Restoration:
         raise AssertionError("nothing was lost")
 

@@ -93,6 +93,7 @@ class Crew:
             profile,
             generators=self.generators,
             learners=lambda: self.learners,
+            look_after_learners=self.look_after_learners,
             checkpoint=self.checkpoint,
             new_incarnation=self.next_incarnation,
             event=self.event,
@@ -373,6 +374,11 @@ class Crew:
     ) -> PolicyVersion:
         """In place of a group that is lost, a new one goes on from a checkpoint, as a new incarnation."""
         return await self.learner_control.restart(folder, optimizer, total_steps, lora, cause)
+
+    async def look_after_learners(self) -> None:
+        """Who trains is told where the group is dead."""
+        if await self.learner_control.find_out():
+            self.notices.tell()
 
     def why_learners_move(self) -> str | None:
         """Why the group should be started anew at the next checkpoint: its node goes, or there is room for more."""

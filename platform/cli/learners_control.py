@@ -37,6 +37,7 @@ class LearnersControl:
         self._seed, self._trust, self._start_group = seed, trust_remote_code, start
         self._media, self._new_incarnation, self._event, self._screen = media, new_incarnation, event, screen
         self._group: LearnerGroup | None = None
+        self._lost: str | None = None  # why the group is dead, where somebody else than its trainer found that
 
     @property
     def group(self) -> LearnerGroup:
@@ -68,7 +69,7 @@ class LearnersControl:
 
         RoleError where it does not start, also where no rank of it could be seated any more.
         """
-        lost, self._group = self._group, None
+        (lost, self._group), self._lost = (self._group, None), None
         before = self._wanted if lost is None else lost.num_ranks
         if lost is not None:
             await lost.close()
@@ -92,6 +93,19 @@ class LearnersControl:
             )  # fmt: skip
         return version
 
+    async def find_out(self) -> bool:
+        """Whether the group is dead: ``why_move`` says so then."""
+        group = self._group
+        if group is None:
+            return False
+        try:
+            await group.policy_version()
+        except RoleError as error:
+            if group is not self._group:
+                return False  # another has taken its place
+            self._lost = error.seen
+        return self._lost is not None
+
     def why_move(self, leaving: Mapping[str, str]) -> str | None:
         """Why the group should be started anew at the next checkpoint; None where it may stay.
 
@@ -99,6 +113,8 @@ class LearnersControl:
         """
         if self._group is None:
             return None
+        if self._lost is not None:
+            return self._lost
         for rank, node in enumerate(self._group.nodes):
             if node in leaving:
                 return f"learner rank {rank} is on node {node[:8]}, which {leaving[node]}"

@@ -55,6 +55,10 @@ class Notices:
             self.leaving = dict(nodes)
             self._news.set()
 
+    def tell(self) -> None:
+        """Something else has changed that who trains should look at."""
+        self._news.set()
+
     async def news(self) -> None:
         """Returns when something was told since the last call."""
         await self._news.wait()

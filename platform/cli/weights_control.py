@@ -1,6 +1,7 @@
 """Which weights the run's generators serve: sends each version to all of them and proves that it answers."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from residency.actors.learner_group import LearnerGroup
 from residency.actors.publisher import Published, start_publisher
 from residency.platform.cli.role_pools import RolePools
 from residency.platform.cluster import name_of
-from residency.platform.errors import LostObjectError, ResidencyError, RoleError, WeightUpdateError
+from residency.platform.errors import DeadlineError, LostObjectError, ResidencyError, RoleError, WeightUpdateError
 from residency.platform.pool.member import Member
 from residency.platform.pool.pool import Pool
 from residency.platform.profiles import Profile
@@ -21,6 +22,7 @@ from residency.training.rl_metrics import slowest
 from residency.training.update_phases import IN_ENGINE, phase_of
 from residency.training.weights_echo import WeightsEcho
 
+LOOK_SECONDS = 0.5
 Again = Callable[[], Awaitable[Published]]
 
 
@@ -48,6 +50,7 @@ class WeightsControl:
         *,
         generators: Callable[[], Awaitable[Pool]],
         learners: Callable[[], LearnerGroup],
+        look_after_learners: Callable[[], Awaitable[None]],
         checkpoint: Callable[[str], Path],
         new_incarnation: Callable[[], int],
         event: Callable[..., None],
@@ -56,6 +59,7 @@ class WeightsControl:
     ) -> None:
         self._pools, self._profile, self._seconds = pools, profile, profile.deadline_seconds
         self._generators, self._learners, self._checkpoint = generators, learners, checkpoint
+        self._look_after_learners = look_after_learners
         self._new_incarnation, self._event, self._budget = new_incarnation, event, budget
         self._deadlines = deadlines
         self.wanted = PolicyVersion(incarnation=0, step=0)
@@ -167,11 +171,30 @@ class WeightsControl:
             self._check_joiner,
         )
         if has != self.wanted:
-            manifest, buckets = await self._learners().publish_weights(await self.publisher(), str(self.wanted))
+            manifest, buckets = await self._from_learners()
             echo = await send_weights(member.handle, member.name, manifest, buckets, self._seconds)
             self._check_joiner(member.name, echo)
             has = echo.version
         self._serving[member.name] = has
+
+    async def _from_learners(self) -> Published:
+        """What the learners hold now; of a group that is dead (on the same node, perhaps), what its successor will.
+
+        Who trains starts the successor, and is told, for he may be waiting for the very generator that joins. A
+        successor that still trains steps again has older weights than are wanted.
+        """
+        deadline, step = time.monotonic() + self._seconds, self.wanted.step
+        while True:
+            try:
+                if (await self._learners().policy_version()).step >= step:
+                    return await self._learners().publish_weights(await self.publisher(), str(self.wanted))
+            except RoleError:
+                if time.monotonic() > deadline:
+                    raise
+                await self._look_after_learners()
+            if time.monotonic() > deadline:
+                raise DeadlineError(f"the learners did not come to step {step} within {self._seconds:.0f} s")
+            await asyncio.sleep(LOOK_SECONDS)
 
     # one update ---------------------------------------------------------------------------------------------------
 

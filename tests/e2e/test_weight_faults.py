@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
+from unittest.mock import AsyncMock
 
 import numpy as np
 import pyarrow as pa
@@ -163,6 +164,7 @@ async def open_scene(scene: Scene, opened: list[Callable[[], Awaitable[None]]]) 
         profile,
         generators=pool,
         learners=lambda: scene.sabotage,  # pyright: ignore[reportArgumentType] (it stands before the group)
+        look_after_learners=AsyncMock(),
         checkpoint=lambda name: scene.folders[name],
         new_incarnation=new_incarnation,
         event=scene.note,

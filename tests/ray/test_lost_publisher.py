@@ -5,6 +5,7 @@ import os
 import signal
 from pathlib import Path
 from typing import Any
+from unittest.mock import AsyncMock
 
 import numpy as np
 from safetensors.numpy import save_file
@@ -54,7 +55,8 @@ class Scene:
 
         self.control = WeightsControl(
             self.pools, PROFILE, generators=generators, learners=lambda: Learners(folder),  # type: ignore[arg-type]
-            checkpoint=lambda _: folder, new_incarnation=lambda: 1, event=self.note, budget=1.0,
+            look_after_learners=AsyncMock(), checkpoint=lambda _: folder, new_incarnation=lambda: 1, event=self.note,
+            budget=1.0,
         )  # fmt: skip
 
     def note(self, kind: str, **_: Any) -> None:

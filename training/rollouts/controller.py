@@ -183,6 +183,7 @@ class Controller:
         await self._tend()
         while not self._is_full():
             await self._news.wait()
+            await self._replace_lost()
             await self._tend()
         size = self._admission.groups_per_step
         self._finished.sort(key=lambda group: group.oldest_step)  # stable: of one age the first to come
@@ -243,12 +244,21 @@ class Controller:
     async def _hand_over(self) -> None:
         """The newest weights to the generators; the learner does not wait for their arrival where η allows."""
         if self._update is not None:
-            self._served, self._update = await self._update, None
+            await self._arrive(self._update)
         weights = await self._collect()
         self._update = asyncio.ensure_future(self._trainer.distribute(weights))
         self._update.add_done_callback(lambda _: self._news.set())
         if self._admission.staleness == 0:
-            self._served, self._update = await self._update, None
+            await self._arrive(self._update)
+
+    async def _arrive(self, update: "asyncio.Task[int]") -> None:
+        """The update is over. What lands meanwhile is taken in later."""
+        while not update.done():
+            self._news.clear()
+            await self._replace_lost()
+            if not update.done():
+                await self._news.wait()
+        self._served, self._update = update.result(), None
 
     async def _collect(self) -> Any:
         while True:
@@ -258,6 +268,16 @@ class Controller:
                 await self._recover(lost.cause)
 
     # recovering -----------------------------------------------------------------------------------------------------
+
+    def look(self) -> None:
+        """Something has changed that is not a role's answer: ``Trainer.lost``."""
+        self._news.set()
+
+    async def _replace_lost(self) -> None:
+        """A learner that was found dead while nothing was asked of it: a generator that joins may wait for its weights,
+        and everything else for that generator."""
+        if (cause := self._trainer.lost) is not None:
+            await self._recover(cause)
 
     async def _recover(self, cause: str) -> None:
         """A new learner comes to where the lost one was, by the batches that the journal holds; then the run goes on.

@@ -52,6 +52,11 @@ class Restoration:
 class Trainer(Protocol):
     """The learner, the journal and the publisher."""
 
+    @property
+    def lost(self) -> str | None:
+        """Why the learner is of no more use, where that was found between two of its verbs: ``recover`` is due."""
+        ...
+
     async def train(self, step: int, groups: Sequence[FinishedGroup], left_out: Sequence[LeftOut]) -> None:
         """One step, from the weights of ``step`` to those of ``step`` + 1, also where no group teaches.
 

@@ -95,7 +95,7 @@ async def train_with_rewards(
         calls, next_call = open_calls(crew.journal.state, role, purpose, order)
         work = controller.run(step=start.step, again=start.batches, calls=calls, next_call=next_call)
         with crew.notices.heeded():
-            await heed(crew, trainer, work)
+            await heed(crew, trainer, controller, work)
     await crew.weights.settle()
     await crew.save_learners(role)
     return {
@@ -108,7 +108,7 @@ async def train_with_rewards(
     }
 
 
-async def heed(crew: Crew, trainer: RlTrainer, work: Coroutine[Any, Any, None]) -> None:
+async def heed(crew: Crew, trainer: RlTrainer, controller: Controller, work: Coroutine[Any, Any, None]) -> None:
     """The controller at work, until it is done or the run is told to stop: then the learner saves between two steps.
 
     Saved as well is a learner that must move; the next step finds it lost, and another goes on elsewhere.
@@ -128,6 +128,7 @@ async def heed(crew: Crew, trainer: RlTrainer, work: Coroutine[Any, Any, None]) 
             if (cause := crew.why_learners_move()) is not None and cause != moving:
                 moving = cause
                 await trainer.keep_now(cause)
+                controller.look()
         await running
     finally:
         running.cancel()

@@ -61,6 +61,10 @@ class RlTrainer:
         self.last: dict[str, float] | None = None
         self.stalest = 0
 
+    @property
+    def lost(self) -> str | None:
+        return self._lost
+
     # beginning and going on -----------------------------------------------------------------------------------------
 
     async def begin(self) -> Restoration:

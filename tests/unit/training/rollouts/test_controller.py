@@ -34,6 +34,7 @@ class Bench:
     given_up: list[int] = field(default_factory=list)
     staleness: Counter[int] = field(default_factory=Counter)
     dies_at: list[int] = field(default_factory=list)
+    lost: str | None = None
     checkpoint: int = 0
     waited: float = 0.0
     idle_since: float = 0.0
@@ -77,6 +78,7 @@ class Bench:
 
     async def recover(self, cause: str) -> Restoration:
         assert cause == "killed"
+        self.lost = None
         await self.clock.sleep(5)
         return Restoration(
             step=self.checkpoint, batches=tuple(tuple(keys) for _, keys in self.trained[self.checkpoint :])
@@ -192,6 +194,33 @@ def test_a_lost_learner_goes_on_from_its_checkpoint_and_no_group_is_lost_or_trai
     keys = [key for _, keys in bench.trained for key in keys]
     assert len(keys) == len(set(keys)) == 80
     assert max(bench.staleness) <= 2
+
+
+@pytest.mark.parametrize("in_update", [False, True])
+def test_a_learner_that_is_found_dead_while_nothing_is_asked_of_it_is_replaced_at_once(in_update: bool) -> None:
+    """Every generator is gone with the learner's node, and who joins waits for the weights of a learner that lives."""
+    clock = SimulatedClock()
+    bench = Bench(clock, lambda _: 1.0, checkpoint=1)
+    controller = make(bench, groups_per_step=2, staleness=0, num_steps=5)
+    stuck = bench.distribute if in_update else bench.sample
+    struck = False
+
+    async def waiting(*about: Any) -> Any:
+        nonlocal struck
+        if len(bench.trained) == 3 and not struck:
+            struck, bench.lost = True, "killed"
+            controller.look()
+        while bench.lost is not None:
+            await clock.sleep(1)
+        return await stuck(*about)
+
+    setattr(bench, "distribute" if in_update else "sample", waiting)
+    clock.run(controller.run())
+    assert struck
+    assert [step for step, _ in bench.again] == [1, 2]
+    keys = [key for _, keys in bench.trained for key in keys]
+    assert len(keys) == len(set(keys)) == 10
+    assert [step for step, _ in bench.trained] == list(range(5))
 
 
 def test_a_run_that_goes_on_trains_again_asks_again_and_then_asks_anew() -> None:
