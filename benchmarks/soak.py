@@ -174,7 +174,9 @@ def soak(path: Path, seconds: float) -> dict[str, Any]:
     from residency.platform.journal.state import Stage
     from residency.platform.records import Item, Split
 
-    learner_group.join = partial(importlib.import_module("light_learner").join_light, batch_seconds=0.0)
+    learner_group.join = partial(
+        importlib.import_module("light_learner").join_light, batch_seconds=0.0, remembers=False
+    )
     quick = {"median_tokens": 40, "p99_tokens": 120, "step_seconds": 1e-4, "sequence_seconds": 0, "update_seconds": 0}
     engine = load_simulated_config().model_copy(update={**quick, "max_sequences": 4096})
     run, (recipe, profile) = prepare(path), settings()

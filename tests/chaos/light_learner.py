@@ -41,9 +41,10 @@ class LightEngine:
     """What LearnerActor asks of its engine; ``num_ranks`` ranks hold the same."""
 
     def __init__(
-        self, model_dir: Path, settings: Any, address: RankAddress, resume: bool, batch_seconds: float
+        self, model_dir: Path, settings: Any, address: RankAddress, resume: bool, batch_seconds: float, remembers: bool
     ) -> None:
-        self.address, self.settings, self._batch_seconds = address, settings, batch_seconds
+        self.address, self.settings = address, settings
+        self._batch_seconds, self._remembers = batch_seconds, remembers
         self._load(model_dir, resume)
 
     def _load(self, model_dir: Path, resume: bool) -> None:
@@ -77,7 +78,8 @@ class LightEngine:
         self._momentum = np.float32(0.9) * self._momentum + self._gradient
         self._weights -= np.float32(0.01) * self._momentum / (1 + np.abs(self._momentum))
         self.step += 1
-        self._taught.append([self.step, self._rows])
+        if self._remembers:
+            self._taught.append([self.step, self._rows])
         self._gradient, self._rows = np.zeros_like(self._weights), []
         return StepStats(step=self.step, learning_rate=0.01, gradient_norm=norm, seconds=0.0)
 
@@ -121,7 +123,12 @@ class LightEngine:
 
 
 def join_light(
-    actor: LearnerActor, address: RankAddress, media: pa.Table, resume: bool, batch_seconds: float = BATCH_SECONDS
+    actor: LearnerActor,
+    address: RankAddress,
+    media: pa.Table,
+    resume: bool,
+    batch_seconds: float = BATCH_SECONDS,
+    remembers: bool = True,
 ) -> None:
-    """Run on each rank's actor in place of ``actors.learner.join``."""
-    actor._engine = LightEngine(actor._model_dir, actor._settings, address, resume, batch_seconds)
+    """Run on each rank's actor in place of ``actors.learner.join``; ``remembers``: all rollouts of all steps."""
+    actor._engine = LightEngine(actor._model_dir, actor._settings, address, resume, batch_seconds, remembers)
