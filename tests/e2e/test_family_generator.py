@@ -5,7 +5,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -83,8 +83,8 @@ def test_its_prompts_and_logprobs_are_the_trainers(generator: Any, family_dir: P
     ]
     assert ray.get(generator.load_media.remote(ray.put(media)), timeout=DEADLINE_SECONDS) == len(media)
     table = pa.Table.from_pylist(requests, schema=REQUEST_SCHEMA)
-    asked: Any = generator.generate.remote(ray.put(table), SamplingConfig(temperature=1.0, max_new_tokens=24))
-    traces = ray.get(asked, timeout=DEADLINE_SECONDS)
+    asked = generator.generate.remote(ray.put(table), SamplingConfig(temperature=1.0, max_new_tokens=24))
+    traces = cast(pa.Table, ray.get(asked, timeout=DEADLINE_SECONDS))
 
     processor, model = load_processor(family_dir), load_model(family_dir, "float32").eval()
     pixels = PixelCache(processor, media)
