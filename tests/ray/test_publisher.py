@@ -226,15 +226,21 @@ def test_a_joiner_gets_the_latest_weights_although_their_learner_is_dead(ray_clu
     assert joiner.events == []
 
 
-def test_a_joiner_falls_back_to_the_checkpoint_where_the_publisher_is_dead(
-    ray_cluster: Any, ranks: list[Any], joiner: Joiner
-) -> None:
+def died_after_its_answer(ray_cluster: Any, ranks: list[Any]) -> tuple[Any, Any]:
+    """A publisher that is dead, and who has its last answer: weights rl@8, which it owned."""
     publisher = start_publisher(**ray_cluster.on(ray_cluster.left))
     published = ray.get(publisher.collect.remote(ranks, "rl@8", 30), timeout=DEADLINE_SECONDS)
     last_answer: Any = ray.remote(LastAnswer).options(num_cpus=0).remote(published)
     ray.get(last_answer.__ray_ready__.remote(), timeout=DEADLINE_SECONDS)
     del published
     kill_9(publisher)
+    return publisher, last_answer
+
+
+def test_a_joiner_falls_back_to_the_checkpoint_where_the_publisher_is_dead(
+    ray_cluster: Any, ranks: list[Any], joiner: Joiner
+) -> None:
+    publisher, last_answer = died_after_its_answer(ray_cluster, ranks)
     assert joiner.join(publisher, checkpoint_step=5) == version_of(5)
     assert joiner.join(last_answer, checkpoint_step=5) == version_of(5), "it answered, but what it owned is gone"
     died, gone = joiner.events
@@ -249,12 +255,7 @@ def test_a_joiner_that_says_only_that_an_object_is_lost_falls_back_as_well(
     ray_cluster: Any, ranks: list[Any], tiny_student_dir: Path
 ) -> None:
     joiner = Joiner(ray.remote(AwaitingGenerator).options(num_cpus=0.1).remote(), tiny_student_dir)
-    publisher = start_publisher(**ray_cluster.on(ray_cluster.left))
-    published = ray.get(publisher.collect.remote(ranks, "rl@8", 30), timeout=DEADLINE_SECONDS)
-    last_answer: Any = ray.remote(LastAnswer).options(num_cpus=0).remote(published)
-    ray.get(last_answer.__ray_ready__.remote(), timeout=DEADLINE_SECONDS)
-    del published
-    kill_9(publisher)
+    _, last_answer = died_after_its_answer(ray_cluster, ranks)
     assert joiner.join(last_answer, checkpoint_step=5) == version_of(5)
     assert "that is lost" in joiner.events[0]["cause"]
 

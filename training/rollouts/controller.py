@@ -97,7 +97,7 @@ class Controller:
                 await self._train(await self._next_batch())
             await self._forget(lambda _: True, "surplus")
             if self._update is not None:
-                self._served, self._update = await self._update, None
+                await self._arrive(self._update)
         finally:
             await self._end_all()
 
