@@ -23,15 +23,8 @@ setup:
 demo: setup
 	@$(RUN) residency demo --run runs/demo
 
-# Unit tests use one core and the others wait much: side by side they take little longer than the others alone.
 test: setup
-ifeq ($(TESTS),tests)
-	@units=$$(mktemp); $(RUN) RAY_AUTH_MODE=disabled python -m pytest tests/unit >"$$units" 2>&1 & \
-		$(RUN) RAY_AUTH_MODE=disabled python -m pytest tests --ignore tests/unit; others=$$?; \
-		wait $$!; status=$$?; cat "$$units"; rm "$$units"; exit $$((others ? others : status))
-else
 	@$(RUN) RAY_AUTH_MODE=disabled python -m pytest $(TESTS)
-endif
 
 check: setup
 	@$(RUN) ruff format --check .

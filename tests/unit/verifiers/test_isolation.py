@@ -109,7 +109,7 @@ def test_the_rules_give_the_same_verdicts_behind_the_border() -> None:
     assert [v.score for v in again] == [1.0] * 600
     assert pid is not None
     assert (judge.num_starts, judge.num_faults) == (1, 0)
-    assert 0 < judge.longest_seconds < LIMITS.sample_seconds
+    assert 0 < judge.longest_seconds < JudgeLimits().sample_seconds
     assert not alive(pid)
     assert judge.judge([], RewardConfig()) == []
 
