@@ -98,10 +98,10 @@ class Nodes:
 class Scene:
     """One run: its folder, its driver's lives, and what each ended with."""
 
-    def __init__(self, folder: Path, nodes: Nodes, kind: Kind) -> None:
-        self.folder, self.nodes, self.kind = folder, nodes, kind
+    def __init__(self, folder: Path, log: Path, nodes: Nodes, kind: Kind) -> None:
+        """``log`` takes what the drivers say; not on a disk that is to be filled, or their last words are cut."""
+        self.folder, self.log, self.nodes, self.kind = folder, log, nodes, kind
         self.run = folder / "run"
-        self.log = folder / "driver.log"
         self.driver: subprocess.Popen[bytes] | None = None
         self.second: subprocess.Popen[str] | None = None  # waits for its time to disturb the first
         self.lives = 0

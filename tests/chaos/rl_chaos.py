@@ -58,10 +58,11 @@ def scene_of(kind: Kind, work: Path, nodes: Nodes, wants_disk: bool) -> Iterator
         make_student(student)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="chaos", ignore_cleanup_errors=True)))
+        log = folder / "driver.log"
         if wants_disk:
             stack.enter_context(small_disk(folder / "disk", kind))
             folder = folder / "disk"
-        scene = Scene(folder, nodes, kind)
+        scene = Scene(folder, log, nodes, kind)
         stack.callback(scene.close)
         prepare(scene.run, kind, student)
         yield scene
@@ -174,6 +175,7 @@ def run_seed(seed: int, work: Path, nodes: Nodes, references: dict[Kind, Referen
             kept = work / f"failed-{seed}"
             shutil.rmtree(kept, ignore_errors=True)
             shutil.copytree(scene.folder, kept, ignore=shutil.ignore_patterns("filler", "disk"), symlinks=True)
+            shutil.copyfile(scene.log, kept / "driver.log")
     return row
 
 
