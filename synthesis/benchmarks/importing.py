@@ -1,19 +1,19 @@
 """A published benchmark → a dataset folder: which rows were taken, which refused and why, and whether n is right."""
 
-import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from residency.platform.dataset_folder import DatasetCard, write_dataset
+from residency.platform.dataset_folder import DatasetCard
+from residency.platform.dataset_writer import DatasetWriter
 from residency.platform.errors import BadInputError, DataError
-from residency.platform.media_store import MediaStore
 from residency.platform.records import AnswerKind, Family, Item, Split
 from residency.platform.verifiers.normal_form import bare, normal_form
 from residency.platform.verifiers.rules import check_item, judge_answer
-from residency.synthesis.benchmarks.pictures import Gallery
+from residency.synthesis.benchmarks.pictures import ImageIntake
 
 SHOWN_REFUSALS = 3  # places named for each reason
 
@@ -151,7 +151,7 @@ def name_of(benchmark: Benchmark, variant: str, out: Path) -> str:
 def import_benchmark(
     benchmark: Benchmark, source: Path, variant: str, out: Path, on_row: Callable[[], None] | None = None
 ) -> ImportReport:
-    """Write the dataset folder ``out`` of one variant. Images are decoded one by one, so memory holds no pictures.
+    """Write the dataset folder ``out`` of one variant, row by row: of a row that has gone by only hashes are kept.
 
     ``on_row`` is called after each row, for a progress display: large sets take hours, nearly all of it writing PNG.
     Raises BadInputError for an unknown variant, DataError where the source is not of the format, where ``out`` is
@@ -161,32 +161,31 @@ def import_benchmark(
         raise BadInputError(f"variant {variant!r} of {benchmark.name}", f"one of {', '.join(benchmark.published)}")
     if not source.exists():
         raise DataError(f"{source} does not exist", benchmark.files or f"the files of {benchmark.title}")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise DataError(f"{out} exists already", "a new folder", "choose another one, or remove it")
-    aside = out.with_name(f"{out.name}.images")
-    shutil.rmtree(aside, ignore_errors=True)  # left by a process that was killed
-    try:
-        gallery = Gallery(MediaStore(aside))
-        items, refusals, repeated_keys = collect(benchmark, benchmark.read(source, variant), variant, gallery, on_row)
-        report = summarize(benchmark, variant, items, refusals, repeated_keys)
-        if not items:
+    with DatasetWriter(out) as writer:
+        tally, intake = Tally(), ImageIntake(writer.media)
+        for row in benchmark.read(source, variant):
+            tally.add(
+                row if isinstance(row, Refused) else take(benchmark, tally.tell_apart(row), variant, intake, writer)
+            )
+            if on_row is not None:
+                on_row()
+        report = tally.report(benchmark, variant)
+        if not writer.num_items:
             faults = "; ".join(line.strip() for line in report.lines()[1:])
             raise DataError(
                 f"no row of {source} can be used: {faults or 'it has none'}",
                 benchmark.files or f"the files of {benchmark.title}",
             )
-        card = DatasetCard(
-            name=name_of(benchmark, variant, out),
-            source=benchmark.source,
-            licence=benchmark.licence,
-            splits=f"the whole of the published {variant} split is {split_of(variant).value}",
-            note=f"{report.count_check()} {benchmark.note}",
-            skipped=report.refused,
+        writer.seal(
+            DatasetCard(
+                name=name_of(benchmark, variant, out),
+                source=benchmark.source,
+                licence=benchmark.licence,
+                splits=f"the whole of the published {variant} split is {split_of(variant).value}",
+                note=f"{report.count_check()} {benchmark.note}",
+                skipped=report.refused,
+            )
         )
-        used = {key for item in items for key in item.media}
-        write_dataset(out, items, gallery.drain(used), card)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
     return report
 
 
@@ -194,34 +193,76 @@ def split_of(variant: str) -> Split:
     return Split.TRAIN if variant.startswith("train") else Split.HELD_OUT
 
 
-def collect(
-    benchmark: Benchmark,
-    rows: Iterable[Row | Refused],
-    variant: str,
-    gallery: Gallery,
-    on_row: Callable[[], None] | None = None,
-) -> tuple[list[Item], list[Refused], int]:
-    """Items, refusals, and how many keys were told apart: images must be readable and the gold answer must score 1."""
-    items: list[Item] = []
-    refusals: list[Refused] = []
-    seen: Counter[str] = Counter()
-    for row in rows:
-        if isinstance(row, Row):
-            seen[row.key] += 1
-            if seen[row.key] > 1:
-                row = replace(row, key=f"{row.key}#{seen[row.key]}")
-        outcome = row if isinstance(row, Refused) else make_item(benchmark, row, variant, gallery)
+class Tally:
+    """Counts what was taken and refused; of each row that was taken it keeps two short hashes."""
+
+    def __init__(self) -> None:
+        self._kinds, self._refused = Counter[str](), Counter[str]()
+        self._first: dict[str, tuple[Refused, ...]] = {}
+        self._keys: dict[bytes, int] = {}  # of the source → rows that have it
+        self._answers: dict[bytes, bytes] = {}  # content → the first answer to it
+        self._repeats = self._conflicts = self._twins = self._repeated_keys = 0
+
+    def tell_apart(self, row: Row) -> Row:
+        """The row, under a key that no earlier row has."""
+        name = short_hash(row.key)
+        count = self._keys[name] = self._keys.get(name, 0) + 1
+        if count == 1:
+            return row
+        self._repeated_keys += 1
+        return replace(row, key=f"{row.key}#{count}")
+
+    def add(self, outcome: Item | Refused) -> None:
         if isinstance(outcome, Refused):
-            refusals.append(outcome)
+            self._refused[outcome.reason] += 1
+            shown = self._first.setdefault(outcome.reason, ())
+            if len(shown) < SHOWN_REFUSALS:
+                self._first[outcome.reason] = (*shown, outcome)
+            return
+        self._kinds[outcome.answer_kind.value] += 1
+        self._twins += has_twin_option(outcome)
+        content, answer = short_hash(outcome.content_key), short_hash(outcome.answer)
+        first = self._answers.setdefault(content, b"")
+        if not first:
+            self._answers[content] = answer
+        elif first == answer:
+            self._repeats += 1
         else:
-            items.append(outcome)
-        if on_row is not None:
-            on_row()
-    return items, refusals, seen.total() - len(seen)
+            self._conflicts += 1
+
+    def report(self, benchmark: Benchmark, variant: str) -> ImportReport:
+        return ImportReport(
+            benchmark=benchmark.name,
+            variant=variant,
+            taken=self._kinds.total(),
+            kinds=self._kinds,
+            refused=self._refused,
+            first_refused=self._first,
+            published=benchmark.published[variant],
+            repeats=self._repeats,
+            conflicts=self._conflicts,
+            twin_options=self._twins,
+            repeated_keys=self._repeated_keys,
+        )
 
 
-def make_item(benchmark: Benchmark, row: Row, variant: str, gallery: Gallery) -> Item | Refused:
-    """The item of a row, or why it cannot be one."""
+def short_hash(text: str) -> bytes:
+    return sha256(text.encode("utf-8", "surrogatepass")).digest()[:12]
+
+
+def take(benchmark: Benchmark, row: Row, variant: str, intake: ImageIntake, writer: DatasetWriter) -> Item | Refused:
+    """The row's item, which the dataset has now, or why it cannot be one; images of a refused row go again."""
+    put: list[str] = []
+    outcome = make_item(benchmark, row, variant, intake, put)
+    if isinstance(outcome, Refused):
+        writer.drop_unused(put)
+        return outcome
+    clash = writer.add(outcome)
+    return outcome if clash is None else Refused(key=row.key, where=row.where, reason=clash.reason, detail=clash.detail)
+
+
+def make_item(benchmark: Benchmark, row: Row, variant: str, intake: ImageIntake, put: list[str]) -> Item | Refused:
+    """The item of a row, or why it cannot be one. ``put`` takes the hashes of the images that were stored for it."""
 
     def refuse(reason: str, detail: str) -> Refused:
         return Refused(key=row.key, where=row.where, reason=reason, detail=detail)
@@ -229,10 +270,11 @@ def make_item(benchmark: Benchmark, row: Row, variant: str, gallery: Gallery) ->
     if not row.question.strip():
         return refuse("no question", "")
     try:
-        media = tuple(gallery.put(image, row.where) for image in row.images)
+        for image in row.images:
+            put.append(intake.put(image, row.where))
     except DataError as error:
         return refuse("its image cannot be used", str(error))
-    split = split_of(variant)
+    media, split = tuple(put), split_of(variant)
     item = Item(
         id=Item.make_id(benchmark.name, split, row.key),
         content_key=Item.make_content_key(row.question, row.options, media),
@@ -257,39 +299,6 @@ def make_item(benchmark: Benchmark, row: Row, variant: str, gallery: Gallery) ->
     if finding.accuracy != 1.0:
         return refuse("its gold answer does not score 1", f"{row.answer[:80]!r}: {finding.rule}")
     return item
-
-
-def summarize(
-    benchmark: Benchmark, variant: str, items: Sequence[Item], refusals: Sequence[Refused], repeated_keys: int
-) -> ImportReport:
-    """Counts of what was taken and refused, with the first rows of each reason."""
-    first: dict[str, tuple[Refused, ...]] = {}
-    for row in refusals:
-        shown = first.setdefault(row.reason, ())
-        if len(shown) < SHOWN_REFUSALS:
-            first[row.reason] = (*shown, row)
-    answers: dict[str, str] = {}
-    repeats = conflicts = 0
-    for item in items:
-        if item.content_key not in answers:
-            answers[item.content_key] = item.answer
-        elif answers[item.content_key] == item.answer:
-            repeats += 1
-        else:
-            conflicts += 1
-    return ImportReport(
-        benchmark=benchmark.name,
-        variant=variant,
-        taken=len(items),
-        kinds=Counter(item.answer_kind.value for item in items),
-        refused=Counter(row.reason for row in refusals),
-        first_refused=first,
-        published=benchmark.published[variant],
-        repeats=repeats,
-        conflicts=conflicts,
-        twin_options=sum(map(has_twin_option, items)),
-        repeated_keys=repeated_keys,
-    )
 
 
 def has_twin_option(item: Item) -> bool:

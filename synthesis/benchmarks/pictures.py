@@ -1,7 +1,7 @@
 """Pictures as benchmarks publish them → RGB, with the pixels a viewer would show."""
 
 import io
-from collections.abc import Iterable, Iterator
+from collections import OrderedDict
 from hashlib import sha256
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from PIL import Image, ImageOps
 from residency.platform.errors import DataError
 from residency.platform.media_store import BROKEN, MediaStore, check_pixels, encode_png
 
+REMEMBERED_IMAGES = 20_000  # names of images met last: a bound, so that memory does not grow with rows
 DEEP_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")  # more than eight bits a pixel
 
 
@@ -48,23 +49,24 @@ def plain_rgb(picture: Image.Image) -> Image.Image:
     return picture.convert("RGB")
 
 
-class Gallery:
-    """The images met so far, in a folder aside: each file or content is decoded once, however many rows show it."""
+class ImageIntake:
+    """Puts images into a store; one whose name was met lately is not decoded again."""
 
     def __init__(self, store: MediaStore) -> None:
-        self.store = store
-        self._known: dict[Path | str, str] = {}
+        self._store = store
+        self._known: OrderedDict[Path | str, str] = OrderedDict()
 
-    def put(self, image: bytes | Path, where: str) -> str:
+    def put(self, image: bytes | Path | Image.Image, where: str) -> str:
         """The hash under which the image is kept; raises DataError where it is absent, corrupt or too large."""
+        if isinstance(image, Image.Image):
+            return self._store.put_png(encode_png(image))
         name = image if isinstance(image, Path) else sha256(image).hexdigest()
-        if name not in self._known:
+        key = self._known.get(name)
+        if key is None or key not in self._store:  # it went with a row that was refused later
             picture = read_picture(image) if isinstance(image, Path) else decode_picture(image, f"the image of {where}")
-            self._known[name] = self.store.put_png(encode_png(picture))
-        return self._known[name]
-
-    def drain(self, keys: Iterable[str]) -> Iterator[bytes]:
-        """The PNG bytes of these images; each leaves the disk as it is handed out."""
-        for key in sorted(keys):
-            yield self.store.read_png(key)
-            self.store.path(key).unlink()
+            key = self._store.put_png(encode_png(picture))
+        self._known[name] = key
+        self._known.move_to_end(name)
+        if len(self._known) > REMEMBERED_IMAGES:
+            self._known.popitem(last=False)
+        return key

@@ -1,29 +1,21 @@
 """A row → an item whose gold answer its own verifier gives 1, or the reason why it cannot be one."""
 
 import json
-from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from hashlib import sha256
-from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from residency.platform.errors import DataError
-from residency.platform.media_store import MediaStore, encode_png
 from residency.platform.prompts import IMAGE_MARKER, render_prompt
 from residency.platform.records import AnswerKind, Family, Item, PromptMode
 from residency.platform.verifiers.rules import check_item, judge_answer
 from residency.synthesis.benchmarks.gold_answers import free_answer
-from residency.synthesis.benchmarks.pictures import decode_picture, read_picture
+from residency.synthesis.benchmarks.pictures import ImageIntake
 from residency.synthesis.benchmarks.published_files import UnusableRow
 from residency.synthesis.benchmarks.text_rows import check_options
 from residency.synthesis.importing.chat_rows import plain_prompt
 from residency.synthesis.importing.source_row import SourceRow
 from residency.synthesis.importing.splits import SplitPlan
-
-REMEMBERED_IMAGES = 20_000  # names of images met last: a bound, so that memory does not grow with rows
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,29 +26,6 @@ class ImportSettings:
     licence: str
     plan: SplitPlan
     family: Family | None = None
-
-
-class ImageIntake:
-    """Puts images into a store; one whose name was met lately is not decoded again."""
-
-    def __init__(self, store: MediaStore) -> None:
-        self._store = store
-        self._known: OrderedDict[Path | str, str] = OrderedDict()
-
-    def put(self, image: bytes | Path | Image.Image, where: str) -> str:
-        """The hash under which the image is kept; raises DataError where it is absent, corrupt or too large."""
-        if isinstance(image, Image.Image):
-            return self._store.put_png(encode_png(image))
-        name = image if isinstance(image, Path) else sha256(image).hexdigest()
-        key = self._known.get(name)
-        if key is None or key not in self._store:  # it went with a row that was refused later
-            picture = read_picture(image) if isinstance(image, Path) else decode_picture(image, f"the image of {where}")
-            key = self._store.put_png(encode_png(picture))
-        self._known[name] = key
-        self._known.move_to_end(name)
-        if len(self._known) > REMEMBERED_IMAGES:
-            self._known.popitem(last=False)
-        return key
 
 
 def build_item(row: SourceRow, settings: ImportSettings, intake: ImageIntake, put: list[str]) -> Item:

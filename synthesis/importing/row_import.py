@@ -12,8 +12,9 @@ from residency.platform.dataset_folder import DatasetCard
 from residency.platform.dataset_writer import DatasetWriter
 from residency.platform.errors import DataError
 from residency.synthesis.benchmarks.importing import SHOWN_REFUSALS, Refused
+from residency.synthesis.benchmarks.pictures import ImageIntake
 from residency.synthesis.benchmarks.published_files import UnusableRow
-from residency.synthesis.importing.item_builder import ImageIntake, ImportSettings, build_item
+from residency.synthesis.importing.item_builder import ImportSettings, build_item
 from residency.synthesis.importing.source_row import ReadOptions, RowFormat, SourceRow
 
 

@@ -11,16 +11,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from residency.platform.dataset_writer import DatasetWriter
 from residency.platform.errors import DataError
-from residency.platform.media_store import MediaStore
 from residency.platform.prompts import render_completion
 from residency.platform.recipe import RewardConfig
 from residency.platform.records import Item, PromptMode
 from residency.platform.verifiers.judging import judge
 from residency.synthesis.benchmarks.exam import EXAM
-from residency.synthesis.benchmarks.importing import Benchmark, Gallery, Refused, collect, has_twin_option
+from residency.synthesis.benchmarks.importing import Benchmark, Refused, Row, Tally, has_twin_option, take
 from residency.synthesis.benchmarks.med_mcqa import MED_MCQA
 from residency.synthesis.benchmarks.med_qa import MED_QA
+from residency.synthesis.benchmarks.pictures import ImageIntake
 from residency.synthesis.benchmarks.pubmed_qa import PUBMED_QA
 
 REWARD = RewardConfig()
@@ -59,8 +60,17 @@ def import_text(benchmark: Benchmark, name: str, content: str, variant: str) -> 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / name
         path.write_text(content, encoding="utf-8", newline="")
-        rows = benchmark.read(path, variant)
-        items, refusals, _ = collect(benchmark, rows, variant, Gallery(MediaStore(Path(folder) / "media")))
+        tally, items, refusals = Tally(), list[Item](), list[Refused]()
+        with DatasetWriter(Path(folder) / "out") as writer:
+            for row in benchmark.read(path, variant):
+                taken = row
+                if isinstance(row, Row):
+                    taken = take(benchmark, tally.tell_apart(row), variant, ImageIntake(writer.media), writer)
+                if isinstance(taken, Item):
+                    items.append(taken)
+                else:
+                    assert isinstance(taken, Refused)
+                    refusals.append(taken)
         return items, refusals
 
 
