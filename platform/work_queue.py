@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from residency.platform.errors import DataError
 from residency.platform.journal.journal import Journal
 from residency.platform.journal.records import Admitted, Answered, Failed, Released, Requested, TakenUp
-from residency.platform.journal.state import Progress, Stage
+from residency.platform.journal.state import Progress, Stage, is_settled
 from residency.platform.redaction import redact
 
 TRIES = 3
@@ -49,8 +49,6 @@ class WorkQueue:
             cause = f"the driver (process {before.pid} on {before.host}) ended while it was in flight"
             journal.append(*(Released(key, cause, spent=False) for key in lost))
             journal.commit()
-        self._order = {key: number for number, key in enumerate(self._keys)}
-        self._waiting = {key for key, progress in self._keys.items() if progress.stage is Stage.ADMITTED}
 
     def admit(self, requests: Mapping[str, str]) -> list[str]:
         """Takes new work in, and returns its keys; known keys are left as they are. On disk with the next request.
@@ -59,23 +57,19 @@ class WorkQueue:
         """
         new = [key for key in requests if key not in self._keys]
         for key in requests.keys() - set(new):
-            if self._keys[key].admitted.request != requests[key]:
+            now = self._keys[key]
+            if now.admitted.request != requests[key] and not is_settled(now):
                 raise DataError(
-                    f"{key} is asked as {requests[key][:80]!r} and was admitted as"
-                    f" {self._keys[key].admitted.request[:80]!r}",
+                    f"{key} is asked as {requests[key][:80]!r} and was admitted as {now.admitted.request[:80]!r}",
                     "the same request for the same key",
                     "start a new run, or undo what was changed since this one was started",
                 )
         self._journal.append(*(Admitted(key, requests[key]) for key in new))
-        for key in new:
-            self._order[key] = len(self._order)
-        self._waiting.update(new)
         return new
 
     def waiting(self, prefix: str = "") -> list[str]:
         """Keys to be asked, in the order of their admission."""
-        keys = (key for key in self._waiting if key.startswith(prefix) and self._stage(key) is Stage.ADMITTED)
-        return sorted(keys, key=self._order.__getitem__)
+        return [key for key in self._keys if key.startswith(prefix) and self._stage(key) is Stage.ADMITTED]
 
     def in_flight(self, prefix: str = "") -> list[str]:
         """Keys that a worker has been asked and that have no answer yet."""
@@ -97,7 +91,6 @@ class WorkQueue:
                 progress = self._release(key, progress, cause if lost else f"{worker} was not reached", spent=lost)
             if progress.stage is Stage.ADMITTED:
                 self._journal.append(Requested(key, worker, progress.asked + 1))
-                self._waiting.discard(key)
                 asked.append(key)
         await self._journal.durable()
         return asked
@@ -112,7 +105,6 @@ class WorkQueue:
         for answer in answers:
             if self._progress(answer.key).stage <= Stage.REQUESTED:
                 counted.setdefault(answer.key, answer)
-        self._waiting.difference_update(counted)
         # also where none counts: whoever came second must not go on before the first is on disk
         await self._journal.durable(*counted.values())
         return list(counted)
@@ -144,7 +136,6 @@ class WorkQueue:
         """Dead letters wait again with all their tries; returns those of ``keys`` that were dead letters."""
         taken = [key for key in dict.fromkeys(keys) if self._progress(key).stage is Stage.FAILED]
         self._journal.append(*(TakenUp(key) for key in taken))
-        self._waiting.update(taken)
         await self._journal.durable()
         return taken
 
@@ -154,7 +145,6 @@ class WorkQueue:
             self._journal.append(Failed(key, redact(cause)))
         else:
             self._journal.append(Released(key, redact(cause), spent))
-            self._waiting.add(key)
         return self._keys[key]
 
     def _progress(self, key: str) -> Progress:

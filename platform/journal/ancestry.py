@@ -22,6 +22,7 @@ class Ancestry:
         self.incarnation = 0
         self.step = 0
         self.replay: dict[str, Version] = {}
+        self.settled = 0  # no checkpoint before this step will be gone back to
         self._steps: dict[Version, tuple[str, ...]] = {}
         self._reached = {0: 0}  # incarnation → its last step
         self._parents: dict[int, Version] = {}
@@ -36,6 +37,12 @@ class Ancestry:
         for version in sorted(self._steps):
             if version[1] <= last.get(version[0], -1):
                 yield version, self._steps[version]
+
+    def settle(self, step: int) -> list[tuple[Version, tuple[str, ...]]]:
+        """No checkpoint before ``step`` will be gone back to; returns the steps that this is new for."""
+        found = [(version, keys) for version, keys in self.steps() if self.settled < version[1] <= step]
+        self.settled = max(self.settled, step)
+        return found
 
     def check_step(self, record: Trained) -> None:
         """Raises DataError where this is not a next step of the present incarnation."""
@@ -68,6 +75,11 @@ class Ancestry:
                 f" after incarnation {self.incarnation}, with journalled steps of {parent[0]} up to {reached}",
                 "a new incarnation from a checkpoint whose steps are all in the journal",
                 "go on from an older checkpoint",
+            )
+        if parent[1] < self.settled:
+            raise DataError(
+                f"{record.learner} goes back to step {parent[1]}, and all up to {self.settled} was settled",
+                "the details of its steps: recall them from disk first",
             )
         before = list(self.steps())
         self._parents[record.incarnation] = parent

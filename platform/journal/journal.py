@@ -140,6 +140,21 @@ class Journal:
             if self._synced < target:
                 await asyncio.to_thread(self.commit)
 
+    def settle(self, learner: str, step: int) -> int:
+        """Lets go of what is known of keys that ``learner`` has used up: it will not go back before ``step``.
+
+        Returns how many keys. ``recall`` before it does go back; a new start reads everything again.
+        """
+        with self._buffer_lock:
+            return self.state.settle(learner, step)
+
+    def recall(self) -> None:
+        """Reads all that was let go of back from disk."""
+        self.commit()
+        whole = JournalReader(self.folder).replay()
+        with self._buffer_lock:
+            self.state.recall(whole)
+
     def seal(self) -> Seal | None:
         """Commits and closes the present segment, so that it can be mirrored; None where nothing was in it."""
         self.commit()

@@ -52,6 +52,12 @@ class Progress(Struct, frozen=True, gc=False):
     trained: Version | None = None
 
 
+# What a driver keeps of keys that it will not ask about again: the rest stands on disk.
+SETTLED = {
+    stage: Progress(stage, Admitted("", "(settled: the journal on disk has the rest)"))
+    for stage in (Stage.TRAINED, Stage.DROPPED)
+}
+
 KeyRecord = Requested | Released | Answered | Judged | Dropped | Failed | TakenUp
 ADMITTED, REQUESTED, ANSWERED, JUDGED, TRAINED, DROPPED, FAILED = Stage
 
@@ -81,6 +87,10 @@ def advance(now: Progress, record: KeyRecord) -> Progress:
             )
 
 
+def is_settled(progress: Progress) -> bool:
+    return progress is SETTLED.get(progress.stage)
+
+
 class JournalState:
     """Keys in the order of their admission, and which of them each learner's present weights have been trained on."""
 
@@ -88,6 +98,7 @@ class JournalState:
         self.keys: dict[str, Progress] = {}
         self.opened: list[Opened] = []
         self._learners: dict[str, Ancestry] = {}
+        self._dropped: list[str] = []  # since the last that were settled
 
     def learner(self, name: str = "rl") -> Ancestry:
         """Incarnation, step, steps and what is to be replayed of one learner; to be read only."""
@@ -117,6 +128,29 @@ class JournalState:
                 if type(record) in (Dropped, Failed):
                     for learner in self._learners.values():
                         learner.replay.pop(record.key, None)
+                    if type(record) is Dropped:
+                        self._dropped.append(record.key)
+
+    def settle(self, learner: str, step: int) -> int:
+        """Keeps nothing but the stage of dropped keys, and of those in the steps up to ``step`` of this learner.
+
+        That is for a driver that will go back to no checkpoint before: a run without end would fill its memory else,
+        a kilobyte a group. Returns how many keys they were. ``recall`` is the way back.
+        """
+        done, self._dropped = self._dropped, []
+        for _, keys in self.learner(learner).settle(step):
+            done += keys
+        for key in done:
+            self.keys[key] = SETTLED[self.keys[key].stage]
+        return len(done)
+
+    def recall(self, whole: "JournalState") -> None:
+        """All details again, out of the same journal's state as read from disk."""
+        for key, now in self.keys.items():
+            if is_settled(now):
+                self.keys[key] = whole.keys[key]
+        for learner in self._learners.values():
+            learner.settled = 0
 
     def _train(self, record: Trained) -> None:
         about = f"step ({record.incarnation}, {record.step}) of {record.learner}"
@@ -145,7 +179,8 @@ class JournalState:
         for key in lost:
             self._mark(key, None)
         for key, version in kept.items():
-            self._mark(key, version)
+            if not is_settled(self.keys[key]):  # trained, and as far back as this: nothing has changed
+                self._mark(key, version)
 
     def _mark(self, key: str, version: Version | None) -> None:
         now = self.keys[key]

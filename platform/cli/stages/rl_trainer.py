@@ -32,7 +32,7 @@ from residency.training.rl_metrics import (
 )
 from residency.training.rollouts.finished_group import FinishedGroup
 from residency.training.rollouts.roles import LearnerLost, LeftOut, Restoration
-from residency.training.step_checkpoints import keep_by_rule, newest_whole, step_folder
+from residency.training.step_checkpoints import keep_by_rule, newest_whole, saved_steps, step_folder
 
 Result = TypeVar("Result")
 
@@ -113,6 +113,8 @@ class RlTrainer:
         """Journals where the group stands; the steps beyond are to be trained again, empty ones between them too."""
         crew, journal = self._crew, self._crew.journal
         ancestry, lost = journal.state.learner(self._role), dict[int, dict[str, None]]()
+        if parent[1] < ancestry.settled:
+            journal.recall()
         beyond = [(step, key) for (_, step), keys in ancestry.steps() if step > parent[1] for key in keys]
         for step, key in [*beyond, *((step, key) for key, (_, step) in ancestry.replay.items())]:
             if key.startswith(f"{self._purpose}-"):  # not those of a control's earlier attempt
@@ -277,6 +279,8 @@ class RlTrainer:
             return
         self._best, self.saved, best_step = best, step, None if best is None else best[1]
         keep_by_rule(self._root, step, crew.recipe.checkpoints.keep_last, best_step)
+        back_to = [each for each in saved_steps(self._root) if each <= step][-crew.recipe.checkpoints.keep_last :]
+        crew.journal.settle(self._role, back_to[0])
         crew.run.event("checkpoint_saved", role=self._role, step=step, reward=reward, best_step=best_step)
 
     # weights --------------------------------------------------------------------------------------------------------
