@@ -1,7 +1,8 @@
 """A dataset folder written item by item: memory does not grow with rows, and no split is cut through a unit.
 
-Items go to ``items.parquet`` in row groups. What has been seen (ids, clusters, patients, contents, images) and the
-rows in the order of their ids, which the content hash wants, stand in an SQLite file that goes when all is whole.
+Items go to ``items.parquet`` in row groups. What has been seen (ids, clusters, patients, contents, images, names of
+pictures) and the rows in the order of their ids, which the content hash wants, stand in an SQLite file that goes when
+all is whole.
 """
 
 import errno
@@ -61,6 +62,7 @@ class DatasetWriter:
                 "PRAGMA synchronous=OFF",
                 f"PRAGMA cache_size=-{CACHE_KIBIBYTES}",
                 "CREATE TABLE unit (kind TEXT, key TEXT, split TEXT, PRIMARY KEY (kind, key)) WITHOUT ROWID",
+                "CREATE TABLE picture (name BLOB, key TEXT, PRIMARY KEY (name)) WITHOUT ROWID",
                 f"CREATE TABLE item ({', '.join(COLUMNS)}, PRIMARY KEY (id)) WITHOUT ROWID",
                 "BEGIN",
             ):
@@ -92,6 +94,15 @@ class DatasetWriter:
             if len(self._waiting) == ROWS_IN_GROUP:
                 self._flush()
         return None
+
+    def picture_of(self, name: str) -> str | None:
+        """The hash of the image that was noted under this name (a file, or a digest of what was read)."""
+        row = self._ledger.execute("SELECT key FROM picture WHERE name = ?", (short(name),)).fetchone()
+        return row[0] if row else None
+
+    def note_picture(self, name: str, key: str) -> None:
+        with self._disk():
+            self._ledger.execute("INSERT OR REPLACE INTO picture VALUES (?, ?)", (short(name), key))
 
     def drop_unused(self, keys: Iterable[str]) -> None:
         """Remove those images that no item taken so far shows."""
@@ -184,6 +195,11 @@ class DatasetWriter:
                     f"cannot write {self.out}: {error}", "room on the disk", "free some space, or write elsewhere"
                 ) from error
             raise
+
+
+def short(name: str) -> bytes:
+    """Twenty bytes in place of a name of any length."""
+    return hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()[:20]
 
 
 def units(item: Item) -> list[tuple[str, str]]:

@@ -162,7 +162,7 @@ def import_benchmark(
     if not source.exists():
         raise DataError(f"{source} does not exist", benchmark.files or f"the files of {benchmark.title}")
     with DatasetWriter(out) as writer:
-        tally, intake = Tally(), ImageIntake(writer.media)
+        tally, intake = Tally(), ImageIntake(writer)
         for row in benchmark.read(source, variant):
             tally.add(
                 row if isinstance(row, Refused) else take(benchmark, tally.tell_apart(row), variant, intake, writer)

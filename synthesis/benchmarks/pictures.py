@@ -1,17 +1,16 @@
 """Pictures as benchmarks publish them → RGB, with the pixels a viewer would show."""
 
 import io
-from collections import OrderedDict
 from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
 
+from residency.platform.dataset_writer import DatasetWriter
 from residency.platform.errors import DataError
-from residency.platform.media_store import BROKEN, MediaStore, check_pixels, encode_png
+from residency.platform.media_store import BROKEN, check_pixels, encode_png
 
-REMEMBERED_IMAGES = 20_000  # names of images met last: a bound, so that memory does not grow with rows
 DEEP_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")  # more than eight bits a pixel
 
 
@@ -50,23 +49,20 @@ def plain_rgb(picture: Image.Image) -> Image.Image:
 
 
 class ImageIntake:
-    """Puts images into a store; one whose name was met lately is not decoded again."""
+    """Puts images into the dataset that is being written; what was met before is not decoded again."""
 
-    def __init__(self, store: MediaStore) -> None:
-        self._store = store
-        self._known: OrderedDict[Path | str, str] = OrderedDict()
+    def __init__(self, writer: DatasetWriter) -> None:
+        self._writer = writer
 
     def put(self, image: bytes | Path | Image.Image, where: str) -> str:
         """The hash under which the image is kept; raises DataError where it is absent, corrupt or too large."""
+        store = self._writer.media
         if isinstance(image, Image.Image):
-            return self._store.put_png(encode_png(image))
-        name = image if isinstance(image, Path) else sha256(image).hexdigest()
-        key = self._known.get(name)
-        if key is None or key not in self._store:  # it went with a row that was refused later
+            return store.put_png(encode_png(image))
+        name = str(image) if isinstance(image, Path) else sha256(image).hexdigest()
+        key = self._writer.picture_of(name)
+        if key is None or key not in store:  # it went with a row that was refused later
             picture = read_picture(image) if isinstance(image, Path) else decode_picture(image, f"the image of {where}")
-            key = self._store.put_png(encode_png(picture))
-        self._known[name] = key
-        self._known.move_to_end(name)
-        if len(self._known) > REMEMBERED_IMAGES:
-            self._known.popitem(last=False)
+            key = store.put_png(encode_png(picture))
+            self._writer.note_picture(name, key)
         return key

@@ -117,7 +117,7 @@ def import_rows(
     kinds, licences = Counter[str](), Counter[str]()
     rows = 0
     with DatasetWriter(out) as writer, RejectsFile(out) as rejects:
-        intake = ImageIntake(writer.media)
+        intake = ImageIntake(writer)
         for row in row_format.read(source, options):
             rows += 1
             refused = row if isinstance(row, Refused) else take(row, settings, intake, writer, kinds, licences)

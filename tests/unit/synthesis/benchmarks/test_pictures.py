@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from residency.platform.dataset_writer import DatasetWriter
 from residency.platform.errors import DataError
 from residency.platform.media_store import MAX_PIXELS
 from residency.synthesis.benchmarks.gold_answers import count_words, free_answer, option_of_letter, without_label
-from residency.synthesis.benchmarks.pictures import decode_picture, read_picture
+from residency.synthesis.benchmarks.pictures import ImageIntake, decode_picture, read_picture
 from residency.synthesis.benchmarks.published_files import UnusableRow
 
 
@@ -91,3 +92,18 @@ def test_words_labels_and_letters() -> None:
     for letter in ("C", "", "AB", "1"):
         with pytest.raises(UnusableRow, match="no option's letter"):
             option_of_letter(letter, ["CT", "MR"])
+
+
+def test_a_picture_is_decoded_once_however_many_come_in_between(tmp_path: Path) -> None:
+    path = tmp_path / "first.png"
+    Image.new("RGB", (4, 4), "red").save(path)
+    with DatasetWriter(tmp_path / "out") as writer:
+        intake = ImageIntake(writer)
+        key = intake.put(path, "row 1")
+        for number in range(30_000):
+            writer.note_picture(f"{number}.png", key)
+        path.unlink()
+        assert intake.put(path, "row 30002") == key
+        writer.drop_unused([key])  # its row was refused
+        with pytest.raises(DataError, match="does not exist"):
+            intake.put(path, "row 30003")

@@ -65,7 +65,7 @@ def import_text(benchmark: Benchmark, name: str, content: str, variant: str) -> 
             for row in benchmark.read(path, variant):
                 taken = row
                 if isinstance(row, Row):
-                    taken = take(benchmark, tally.tell_apart(row), variant, ImageIntake(writer.media), writer)
+                    taken = take(benchmark, tally.tell_apart(row), variant, ImageIntake(writer), writer)
                 if isinstance(taken, Item):
                     items.append(taken)
                 else:
