@@ -97,12 +97,12 @@ class DatasetWriter:
 
     def picture_of(self, name: str) -> str | None:
         """The hash of the image that was noted under this name (a file, or a digest of what was read)."""
-        row = self._ledger.execute("SELECT key FROM picture WHERE name = ?", (short(name),)).fetchone()
+        row = self._ledger.execute("SELECT key FROM picture WHERE name = ?", (short_hash(name),)).fetchone()
         return row[0] if row else None
 
     def note_picture(self, name: str, key: str) -> None:
         with self._disk():
-            self._ledger.execute("INSERT OR REPLACE INTO picture VALUES (?, ?)", (short(name), key))
+            self._ledger.execute("INSERT OR REPLACE INTO picture VALUES (?, ?)", (short_hash(name), key))
 
     def drop_unused(self, keys: Iterable[str]) -> None:
         """Remove those images that no item taken so far shows."""
@@ -197,9 +197,9 @@ class DatasetWriter:
             raise
 
 
-def short(name: str) -> bytes:
-    """Twenty bytes in place of a name of any length."""
-    return hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()[:20]
+def short_hash(text: str) -> bytes:
+    """Twenty bytes in place of a text of any length, whatever is in it."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:20]
 
 
 def units(item: Item) -> list[tuple[str, str]]:

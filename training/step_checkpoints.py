@@ -2,7 +2,7 @@
 
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,11 @@ def newest_whole(root: Path, most: int | None = None) -> tuple[StepCheckpoint | 
     return None, damaged
 
 
+def last_steps(steps: Sequence[int], newest: int, keep_last: int) -> list[int]:
+    """The ``keep_last`` up to step ``newest``."""
+    return [step for step in steps if step <= newest][-keep_last:]
+
+
 def keep_by_rule(root: Path, newest: int, keep_last: int, best: int | None) -> list[int]:
     """Delete all but the ``keep_last`` up to step ``newest``, and the best one; returns the steps that went.
 
@@ -59,7 +64,7 @@ def keep_by_rule(root: Path, newest: int, keep_last: int, best: int | None) -> l
     for left in root.glob(".step-*.gone"):  # by a driver that was killed while it deleted
         shutil.rmtree(left, ignore_errors=True)
     steps = saved_steps(root)
-    kept = {*[step for step in steps if step <= newest][-keep_last:], best}
+    kept = {*last_steps(steps, newest, keep_last), best}
     gone = [step for step in steps if step not in kept]
     for step in gone:
         folder = step_folder(root, step)

@@ -38,9 +38,9 @@ class Ancestry:
             if version[1] <= last.get(version[0], -1):
                 yield version, self._steps[version]
 
-    def settle(self, step: int) -> list[tuple[Version, tuple[str, ...]]]:
-        """No checkpoint before ``step`` will be gone back to; returns the steps that this is new for."""
-        found = [(version, keys) for version, keys in self.steps() if self.settled < version[1] <= step]
+    def settle(self, step: int) -> list[str]:
+        """No checkpoint before ``step`` will be gone back to; returns the keys that this is new for."""
+        found = [key for version, keys in self.steps() if self.settled < version[1] <= step for key in keys]
         self.settled = max(self.settled, step)
         return found
 

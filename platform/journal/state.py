@@ -137,9 +137,7 @@ class JournalState:
         That is for a driver that will go back to no checkpoint before: a run without end would fill its memory else,
         a kilobyte a group. Returns how many keys they were. ``recall`` is the way back.
         """
-        done, self._dropped = self._dropped, []
-        for _, keys in self.learner(learner).settle(step):
-            done += keys
+        done, self._dropped = self._dropped + self.learner(learner).settle(step), []
         for key in done:
             self.keys[key] = SETTLED[self.keys[key].stage]
         return len(done)
@@ -149,6 +147,8 @@ class JournalState:
         for key, now in self.keys.items():
             if is_settled(now):
                 self.keys[key] = whole.keys[key]
+                if now.stage is DROPPED:
+                    self._dropped.append(key)  # to be settled again
         for learner in self._learners.values():
             learner.settled = 0
 

@@ -3,12 +3,11 @@
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from residency.platform.dataset_folder import DatasetCard
-from residency.platform.dataset_writer import DatasetWriter
+from residency.platform.dataset_writer import DatasetWriter, short_hash
 from residency.platform.errors import BadInputError, DataError
 from residency.platform.records import AnswerKind, Family, Item, Split
 from residency.platform.verifiers.normal_form import bare, normal_form
@@ -222,8 +221,8 @@ class Tally:
         self._kinds[outcome.answer_kind.value] += 1
         self._twins += has_twin_option(outcome)
         content, answer = short_hash(outcome.content_key), short_hash(outcome.answer)
-        first = self._answers.setdefault(content, b"")
-        if not first:
+        first = self._answers.get(content)
+        if first is None:
             self._answers[content] = answer
         elif first == answer:
             self._repeats += 1
@@ -244,10 +243,6 @@ class Tally:
             twin_options=self._twins,
             repeated_keys=self._repeated_keys,
         )
-
-
-def short_hash(text: str) -> bytes:
-    return sha256(text.encode("utf-8", "surrogatepass")).digest()[:12]
 
 
 def take(benchmark: Benchmark, row: Row, variant: str, intake: ImageIntake, writer: DatasetWriter) -> Item | Refused:

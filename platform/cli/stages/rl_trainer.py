@@ -32,7 +32,7 @@ from residency.training.rl_metrics import (
 )
 from residency.training.rollouts.finished_group import FinishedGroup
 from residency.training.rollouts.roles import LearnerLost, LeftOut, Restoration
-from residency.training.step_checkpoints import keep_by_rule, newest_whole, saved_steps, step_folder
+from residency.training.step_checkpoints import keep_by_rule, last_steps, newest_whole, saved_steps, step_folder
 
 Result = TypeVar("Result")
 
@@ -278,9 +278,9 @@ class RlTrainer:
             self._lost = lost.cause
             return
         self._best, self.saved, best_step = best, step, None if best is None else best[1]
-        keep_by_rule(self._root, step, crew.recipe.checkpoints.keep_last, best_step)
-        back_to = [each for each in saved_steps(self._root) if each <= step][-crew.recipe.checkpoints.keep_last :]
-        crew.journal.settle(self._role, back_to[0])
+        keep_last = crew.recipe.checkpoints.keep_last
+        keep_by_rule(self._root, step, keep_last, best_step)
+        crew.journal.settle(self._role, last_steps(saved_steps(self._root), step, keep_last)[0])
         crew.run.event("checkpoint_saved", role=self._role, step=step, reward=reward, best_step=best_step)
 
     # weights --------------------------------------------------------------------------------------------------------

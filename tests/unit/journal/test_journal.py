@@ -3,6 +3,7 @@
 import asyncio
 import threading
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -219,38 +220,35 @@ def test_frames_pack_and_unpack() -> None:
     assert written_behind(data[:-5], 6) is None
 
 
-def judged_group(key: str) -> list[Record]:
-    return [
-        Admitted(key, "item"), Requested(key, "gen-0", 1), Answered(key, "gen-0", ("t",), 1, 2), Judged(key, (1.0,)),
-    ]  # fmt: skip
-
-
-def test_what_is_used_up_is_let_go_of_and_comes_back_from_disk(tmp_path: Path) -> None:
+def test_what_is_used_up_is_let_go_of_and_comes_back_from_disk(
+    tmp_path: Path, write_groups: Callable[[Path, int], list[str]]
+) -> None:
+    g0, g1, g2, g3, g4, g5 = write_groups(tmp_path, 6)
     with Journal.open(tmp_path) as journal:
-        for number in range(6):
-            journal.append(*judged_group(f"g{number}"))
-        journal.append(Dropped("g0", "too_stale"), *(Trained((f"g{n}",), 0, n) for n in (1, 2, 3, 4)))
+        journal.append(Dropped(g0, "too_stale"), *(Trained((key,), 0, n) for n, key in enumerate((g1, g2, g3, g4), 1)))
         queue, before = WorkQueue(journal), dict(journal.state.keys)
         assert journal.settle("rl", 2) == 3  # the dropped one, and two steps
         assert journal.settle("rl", 2) == 0
         kept = {key for key, now in journal.state.keys.items() if not is_settled(now)}
-        assert kept == {"g3", "g4", "g5"}
+        assert kept == {g3, g4, g5}
         stages = [now.stage for now in journal.state.keys.values()]
         assert stages == [Stage.DROPPED, *[Stage.TRAINED] * 4, Stage.JUDGED]
-        assert queue.admit({"g0": "item", "g1": "item"}) == []  # still known
+        assert queue.admit({g0: "item", g1: "item"}) == []  # still known
         with pytest.raises(DataError, match="admitted twice"):
-            journal.append(Admitted("g1", "item"))
+            journal.append(Admitted(g1, "item"))
         with pytest.raises(DataError, match="settled"):
             journal.append(Restored(1, 0, 1))  # needs what step 2 was trained on
 
         journal.append(Restored(1, 0, 3))
-        journal.append(Trained(("g4",), 1, 4), Trained(("g5",), 1, 5))
+        journal.append(Trained((g4,), 1, 4), Trained((g5,), 1, 5))
         assert journal.settle("rl", 3) == 1
         journal.recall()
         assert journal.state.keys == read_state(tmp_path).keys
-        assert {key: journal.state.keys[key] for key in ("g0", "g1", "g2", "g3")} == {
-            key: before[key] for key in ("g0", "g1", "g2", "g3")
+        assert {key: journal.state.keys[key] for key in (g0, g1, g2, g3)} == {
+            key: before[key] for key in (g0, g1, g2, g3)
         }
+        assert journal.settle("rl", 3) == 4  # the dropped one again as well
+        journal.recall()
         journal.append(Restored(2, 0, 1))
-        assert list(journal.state.learner().replay) == ["g2", "g3", "g4", "g5"]
+        assert list(journal.state.learner().replay) == [g2, g3, g4, g5]
     assert read_state(tmp_path).keys == journal.state.keys
