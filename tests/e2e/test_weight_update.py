@@ -196,7 +196,8 @@ def test_an_update_may_end_what_runs(rig: Any) -> None:
     rig.update(base, base_refs)
     alone = rig.generate(rig.requests(8, 4, seed=5), max_new_tokens=40).to_pylist()
     running = rig.start(rig.requests(8, 4, seed=5), max_new_tokens=60)
-    waiting = rig.start(rig.requests(16, 4, seed=6), max_new_tokens=4)
+    # long enough that the engine has not come to the last of them before the update, however fast the machine
+    waiting = rig.start(rig.requests(24, 5, seed=6), max_new_tokens=60)
     rig.wait_until_running(running)
     time.sleep(0.2)
     rig.update(other, other_refs, abort=True)

@@ -117,8 +117,7 @@ def test_a_failing_step_shows_its_last_lines(tmp_path: Path) -> None:
     ("target", "then"),
     [
         ("demo", "residency demo --run runs/demo"),
-        ("test", "python -m pytest tests/unit "),
-        ("test", "python -m pytest tests --ignore tests/unit;"),
+        ("test", "python -m pytest tests "),
         ("check", "python requirements/check_lock.py gpu"),
     ],
 )
