@@ -114,9 +114,16 @@ class Steps:
         self._screen, self._progress, self._task = screen, progress, task
         self._description, self._total, self._unit = description, total, unit
         self._done, self._began, self._said, self._note = 0, time.monotonic(), time.monotonic(), ""
+        self._worked = 0  # units since the counter began, those that were done twice among them
+
+    def stand_at(self, done: int) -> None:
+        """So many are done by now, whoever did them: where a stage goes on, or goes back to do some again."""
+        self._done = done
+        self._progress.reset(self._task, completed=done)
 
     def advance(self, count: int = 1, note: str | None = None) -> None:
         self._done += count
+        self._worked += count
         self._note = note if note is not None else self._note
         self._progress.update(self._task, advance=count, note=self._note)
         if self._screen.plain and time.monotonic() - self._said > PLAIN_SECONDS:
@@ -125,7 +132,7 @@ class Steps:
 
     def _line(self) -> None:
         seconds = time.monotonic() - self._began
-        rate = self._done / seconds if seconds > 0 else 0.0
+        rate = self._worked / seconds if seconds > 0 else 0.0
         left = (self._total - self._done) / rate if rate else 0.0
         self._screen.say(
             f"  {self._description}: {self._done}/{self._total} {self._unit},"
@@ -136,7 +143,8 @@ class Steps:
         self._progress.update(self._task, total=max(self._done, 1), completed=max(self._done, 1))
         if self._screen.plain:
             seconds = time.monotonic() - self._began
-            self._screen.say(f"  {self._description}: {self._done} {self._unit} in {seconds:.0f} s {self._note}")
+            work = "" if self._worked == self._done else f", {self._worked} carried out"
+            self._screen.say(f"  {self._description}: {self._done} {self._unit}{work} in {seconds:.0f} s {self._note}")
 
 
 def print_json(document: Any) -> None:

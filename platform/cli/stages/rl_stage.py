@@ -74,8 +74,8 @@ async def train_with_rewards(
     order = PromptOrder(item_ids=prompts, per_call=1 if config.group_by_group else config.prompts_per_step)
     began = time.monotonic()
     title = "control: permuted rewards" if role == "rl_permuted" else "reinforcement learning"
-    with crew.screen.steps(title, steps_wanted, "steps") as steps:
-        trainer = RlTrainer(crew, role, purpose, steps.advance)
+    with crew.screen.steps(title, steps_wanted, "steps") as counter:
+        trainer = RlTrainer(crew, role, purpose, counter)
         controller = Controller(
             Admission(
                 groups_per_step=config.prompts_per_step,

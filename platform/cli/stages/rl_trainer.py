@@ -4,12 +4,13 @@ import asyncio
 import math
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Sequence
 from contextlib import nullcontext
 from typing import TypeVar
 
 from residency.actors.publisher import Published
 from residency.platform.cli.crew import Crew
+from residency.platform.cli.screen import Steps
 from residency.platform.cli.stages.learner_restarts import LearnersLost, Restarts, learners_at_work
 from residency.platform.cli.stages.mismatch_stop import diagnosed
 from residency.platform.cli.stages.replaying import FIRST_CHECKPOINT, build_kept_step, recorded_groups
@@ -41,8 +42,8 @@ class RlTrainer:
     """``role`` is whose weights: ``rl`` or its control ``rl_permuted``. Steps count from 0; a step without a lesson
     counts too, so that a version's step is always the number of batches behind the weights."""
 
-    def __init__(self, crew: Crew, role: str, purpose: str, advance: Callable[[int, str], None]) -> None:
-        self._crew, self._role, self._purpose, self._advance = crew, role, purpose, advance
+    def __init__(self, crew: Crew, role: str, purpose: str, counter: Steps) -> None:
+        self._crew, self._role, self._purpose, self._counter = crew, role, purpose, counter
         self._config = crew.recipe.rl
         self._loss = loss_config(self._config, crew.recipe.student.max_new_tokens)
         self._budget = budget(self._config.max_mismatch, crew.profile.dtype)
@@ -121,6 +122,7 @@ class RlTrainer:
                 lost.setdefault(step, {})[key] = None
         await journal.durable(Restored(crew.incarnation, *parent, self._role))
         self.step = self.saved = parent[1]
+        self._counter.stand_at(self.step)
         if self._config.kl is not None:
             await crew.learners.hold_reference(crew.checkpoint(FIRST_CHECKPOINT))
         last = max(lost, default=parent[1])
@@ -165,7 +167,7 @@ class RlTrainer:
             self.step = step + 1
         found = {} if learned is None else {"loss": learned[0].loss, "grad_norm": learned[1].gradient_norm}
         crew.run.event("step_replayed", role=self._role, step=step, groups=len(keys), **found)
-        self._advance(1, "again")
+        self._counter.advance(1, "again")
 
     async def _learn(self, step: int, groups: Sequence[StepGroup]) -> tuple[BatchStats, StepStats, float | None] | None:
         """Forward, backward and the optimizer; None where there is nothing to learn from, and the step only counts."""
@@ -237,7 +239,7 @@ class RlTrainer:
         self.first, self.last = self.first or metrics, metrics
         self.stalest = max(self.stalest, int(metrics["staleness_max"]))
         self._rewards.append(metrics["reward_mean"])
-        self._advance(1, f"reward {metrics['reward_mean']:.3f}")
+        self._counter.advance(1, f"reward {metrics['reward_mean']:.3f}")
 
     async def keep_now(self, why_lost: str | None = None) -> bool:
         """A checkpoint at the next step boundary, unless the newest is of that step; whether all steps are in one then.

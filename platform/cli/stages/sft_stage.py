@@ -226,23 +226,17 @@ async def sft_stage(crew: Crew) -> None:
         await crew.load_learners(
             source_of(progress), config.optimizer, config.max_steps, lora=config.lora, resume=progress.step > 0
         )
-    rows, shown = rows_of(config, lengths, crew.seed, progress.step), 0
+    rows = rows_of(config, lengths, crew.seed, progress.step)
     with crew.screen.steps("supervised fine-tuning", config.max_steps, "steps") as steps:
-
-        def advance(count: int, note: str | None = None) -> None:
-            nonlocal shown
-            shown += count
-            steps.advance(count, note)
-
-        advance(progress.step)
+        steps.stand_at(progress.step)
         while not progress.is_over(config):
             try:
                 with crew.notices.heeded():
-                    progress = await train_to_next_stop(crew, progress, batch_ref, rows, metrics, advance)
+                    progress = await train_to_next_stop(crew, progress, batch_ref, rows, metrics, steps.advance)
             except LearnersLost as lost:
                 progress = await restart(crew, restarts, lost)
                 rows = rows_of(config, lengths, crew.seed, progress.step)
-                advance(progress.step - shown)
+                steps.stand_at(progress.step)
     crew.run.update_summary(
         sft={
             "steps": progress.step,

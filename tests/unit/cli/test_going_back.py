@@ -5,6 +5,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from residency.platform.cli.screen import Screen
 from residency.platform.cli.stages.replaying import scores_of
 from residency.platform.cli.stages.rl_trainer import RlTrainer
 from residency.platform.journal.journal import Journal
@@ -28,10 +29,11 @@ def test_batches_of_settled_steps_are_due_again_with_their_answers(tmp_path: Pat
             journal=journal, incarnation=1, recipe=RECIPE, profile=SimpleNamespace(dtype="float32"),
             checkpoint=lambda name: tmp_path / name, idle=SimpleNamespace(take=dict),
         )  # fmt: skip
-        trainer = RlTrainer(crew, "rl", "rl", lambda *_: None)
         journal.settle("rl", 3)
         assert sum(map(is_settled, journal.state.keys.values())) == 3
-        restored = asyncio.run(trainer._stand_on((0, 1)))  # the checkpoints of 2 to 4 were damaged
+        with Screen(quiet=True).steps("reinforcement learning", 4, "steps") as counter:
+            trainer = RlTrainer(crew, "rl", "rl", counter)
+            restored = asyncio.run(trainer._stand_on((0, 1)))  # the checkpoints of 2 to 4 were damaged
         assert (restored.step, restored.batches) == (1, (("rl-0002/a",), ("rl-0003/a",), ("rl-0004/a",)))
         for (key,) in restored.batches:
             now = journal.state.keys[key]

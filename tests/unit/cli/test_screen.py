@@ -3,6 +3,7 @@
 import io
 from typing import Any
 
+import pytest
 from rich.console import Console
 
 from residency.platform.cli.screen import Screen, comparison_table, evaluation_tables
@@ -25,6 +26,21 @@ def test_a_joiner_on_the_checkpoint_is_told_and_a_plain_join_is_not() -> None:
         "joined_from_checkpoint", generator="generator-2", cause="the publisher died"
     )
     assert said_by("worker_joined", worker="verifier-3") == ""
+
+
+def test_a_counter_that_goes_on_tells_what_is_done_and_what_it_did_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("residency.platform.cli.screen.PLAIN_SECONDS", 0.0)
+    screen = Screen()
+    screen.console = Console(file=io.StringIO(), width=200)
+    with screen.steps("reinforcement learning", 48, "steps") as counter:
+        counter.stand_at(8)  # of an earlier attempt
+        counter.advance(1)
+        counter.advance(1)
+        counter.stand_at(9)  # the learner was lost: its tenth step is done again
+        counter.advance(39)
+    text = screen.console.file.getvalue()  # pyright: ignore[reportAttributeAccessIssue]
+    assert [line.split()[2] for line in text.splitlines()] == ["9/48", "10/48", "48/48", "48"]
+    assert "48 steps, 41 carried out in 0 s" in text
 
 
 def test_the_final_tables_fit_into_80_columns() -> None:
