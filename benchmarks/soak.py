@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from node_store import store_bytes
 from reporting import report
 
 CHAOS = Path(__file__).resolve().parent.parent / "tests" / "chaos"
@@ -92,16 +93,6 @@ def title_of(process: psutil.Process) -> str:
     if first.startswith("ray::"):
         return first.split(".")[0].split(" ")[0]
     return next((part for part in line if part.endswith(".py") or "judge_child" in part), first)[-40:]
-
-
-def store_mib() -> float:
-    """What lies in the node's object store."""
-    import ray
-    from ray._private.internal_api import node_stats
-
-    (node,) = ray.nodes()
-    stats: Any = node_stats(node["NodeManagerAddress"], node["NodeManagerPort"])
-    return stats.store_stats.object_store_bytes_used / MIB
 
 
 def prepare(path: Path) -> Any:
@@ -198,13 +189,13 @@ def soak(path: Path, seconds: float) -> dict[str, Any]:
                 step += 1
                 published = await collect(label)
                 if step == 3:  # all roles are up, the first steps are over
-                    stores.append(store_mib())
+                    stores.append(store_bytes() / MIB)
                 return published
 
             crew.weights.collect = weighed
             outcome = await train_with_rewards(crew, "rl", "rl", crew.read_prompts(), ENDLESS, seconds)
             await asyncio.sleep(2.0)  # references go a moment after their last use
-            stores.append(store_mib())
+            stores.append(store_bytes() / MIB)
         states = [now.stage for now in journal.state.keys.values()]
         used_up = sum(stage in (Stage.TRAINED, Stage.DROPPED) for stage in states)
         return {

@@ -11,7 +11,8 @@ from typing import Any
 
 import psutil
 import ray
-from weights_roles import DEADLINE_SECONDS, GB, answer, say, start, store_bytes
+from node_store import store_bytes
+from weights_roles import DEADLINE_SECONDS, GB, answer, say, start
 
 OVER_OWN = ("ready", "ready_from_store", "numpy_dict", "torch_dict")
 TMPFS = Path("/dev/shm")
@@ -71,7 +72,7 @@ def reload_dict(actor: Any, refs: list[Any]) -> float:
     import torch
 
     began = time.perf_counter()
-    weights: Any = ray.get(refs[0])
+    weights: Any = answer(refs[0])
     tensors = ((n, t if isinstance(t, torch.Tensor) else torch.from_numpy(t)) for n, t in weights.items())
     in_engine(actor, {"weights_iterator": tensors})
     return time.perf_counter() - began

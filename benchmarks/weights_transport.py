@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 import ray
-from weights_roles import DEADLINE_SECONDS, GB, answer, say, start, store_bytes, timed
+from node_store import store_bytes
+from weights_roles import DEADLINE_SECONDS, GB, answer, say, start, timed
 
 RECEIVERS = (1, 2, 4)
 DICT_ENTRIES = 256
@@ -75,7 +76,7 @@ class Receiver:
         self._views, self._manifest = [], None
 
     def take_dict(self, refs: list[Any]) -> int:
-        return len(ray.get(refs[0]))
+        return len(answer(refs[0]))
 
 
 def memcpy_seconds(num_bytes: int, source: np.ndarray, target: np.ndarray) -> float:
@@ -89,15 +90,15 @@ def memcpy_seconds(num_bytes: int, source: np.ndarray, target: np.ndarray) -> fl
     return timed(copy)
 
 
-def send(learner: Any, publisher: Any, receivers: Sequence[Any], number: int, label: str) -> dict[str, float]:
-    """One version to the first ``number`` receivers; seconds by part, and of all until they have it and checked it."""
+def send(learner: Any, publisher: Any, receivers: Sequence[Any], label: str) -> dict[str, float]:
+    """One version to these receivers; seconds by part, and of all until they have it and checked it."""
     began = time.perf_counter()
     manifest, refs = answer(publisher.collect.remote([learner], label, DEADLINE_SECONDS))
     published = time.perf_counter()
-    pulled = answer([receiver.pull.remote(manifest, refs) for receiver in receivers[:number]])
+    pulled = answer([receiver.pull.remote(manifest, refs) for receiver in receivers])
     viewed = time.perf_counter()
-    assert pulled == [manifest.num_bytes] * number
-    answer([receiver.verify.remote() for receiver in receivers[:number]])
+    assert pulled == [manifest.num_bytes] * len(receivers)
+    answer([receiver.verify.remote() for receiver in receivers])
     row = {"learner": published - began, "pull": viewed - published, "transport": viewed - began}
     row |= {"verified": time.perf_counter() - began, **manifest.seconds}
     del refs
@@ -107,7 +108,7 @@ def send(learner: Any, publisher: Any, receivers: Sequence[Any], number: int, la
 
 def wait_until_freed(held: int) -> None:
     """Until nothing but the newest versions is in the store: Ray frees in the background, and a run's updates are far
-    enough apart for it. At once, a third version of 4 GB would push the second out to the disk."""
+    enough apart for it. Without this wait the store must hold a third version, and 4 GB took seconds to pull."""
     deadline = time.monotonic() + FREED_SECONDS
     while (used := store_bytes()) > held + SLACK_BYTES:
         if time.monotonic() > deadline:
@@ -134,8 +135,8 @@ def measure_transport(num_bytes: int, rounds: int) -> dict[str, Any]:
     for turn in range(rounds + 2):
         copies.append(memcpy_seconds(num_bytes, source, target))
         for number in RECEIVERS:
-            row = send(*full, receivers, number, str(next(labels)))
-            row["fixed"] = send(*light, receivers, number, str(next(labels)))["transport"]
+            row = send(*full, receivers[:number], str(next(labels)))
+            row["fixed"] = send(*light, receivers[:number], str(next(labels)))["transport"]
             wait_until_freed(num_bytes + num_buckets * LIGHT_BYTES)
             if turn >= 2:
                 taken[number].append(row)
